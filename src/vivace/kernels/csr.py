@@ -1,0 +1,91 @@
+"""Counts as torch CSR tensors: building them, and what is done to their stored values alone."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def csr_tensor(indptr: Any, indices: Any, data: Any, shape: tuple[int, int]) -> torch.Tensor:
+    """CSR tensor on the given arrays, without copying or checking them.
+
+    Parameters
+    ----------
+    indptr, indices
+        (B + 1,) and (nnz,) arrays or tensors of one integer type; no column twice in a row.
+    data
+        (nnz,) values.
+    shape
+        (B, G).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> csr_tensor(np.array([0, 1, 1]), np.array([2]), np.array([5.0]), (2, 3)).to_dense()
+    tensor([[0., 0., 5.],
+            [0., 0., 0.]], dtype=torch.float64)
+    """
+    parts = [
+        torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in (indptr, indices, data)
+    ]
+    return torch.sparse_csr_tensor(*parts, size=shape, check_invariants=False)
+
+
+def _hear_beta_warning() -> None:
+    """Torch warns once a process that CSR tensors are in beta; hear it here, not in users' runs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        csr_tensor(np.zeros(2, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32), (1, 1))
+
+
+_hear_beta_warning()
+
+
+def is_csr(x: torch.Tensor) -> bool:
+    """Whether ``x`` is stored as CSR."""
+    return x.layout == torch.sparse_csr
+
+
+def to_dense(x: torch.Tensor) -> torch.Tensor:
+    """``x`` itself, or its dense copy if it is CSR."""
+    return x.to_dense() if is_csr(x) else x
+
+
+def row_of_value(x: torch.Tensor) -> torch.Tensor:
+    """Row of each stored value of a CSR tensor, (nnz,) int64."""
+    lengths = x.crow_indices().diff().long()
+    rows = torch.arange(x.shape[0], device=x.device)
+    return torch.repeat_interleave(rows, lengths, output_size=x.values().shape[0])
+
+
+def log1p_counts(x: torch.Tensor) -> torch.Tensor:
+    """``log(1 + x)``, (B, G); CSR stays CSR.
+
+    Examples
+    --------
+    >>> import torch
+    >>> log1p_counts(torch.tensor([[0.0, 1.0]]))
+    tensor([[0.0000, 0.6931]])
+    """
+    if not is_csr(x):
+        return torch.log1p(x)
+    return csr_tensor(x.crow_indices(), x.col_indices(), torch.log1p(x.values()), tuple(x.shape))
+
+
+def row_sums(x: torch.Tensor) -> torch.Tensor:
+    """Sum over genes, (B, 1); ``x`` (B, G) dense or CSR.
+
+    Examples
+    --------
+    >>> import torch
+    >>> row_sums(torch.tensor([[1.0, 2.0], [0.0, 0.0]]))
+    tensor([[3.],
+            [0.]])
+    """
+    if not is_csr(x):
+        return x.sum(-1, keepdim=True)
+    sums = x.values().new_zeros(x.shape[0])
+    return sums.index_add_(0, row_of_value(x), x.values()).unsqueeze(-1)
