@@ -146,7 +146,7 @@ def names(prefix: str, n: int) -> Array:
 
 def codes_to_categories(codes: Array, categories: Array) -> pd.Categorical:
     """Category column with all ``categories`` in order."""
-    return pd.Categorical.from_codes(codes, categories=list(categories))
+    return pd.Categorical.from_codes(codes, categories=[str(c) for c in categories])
 
 
 def assemble(x: Any, obs: Mapping[str, Any], var: Mapping[str, Any]) -> anndata.AnnData:
