@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 
-def csr_tensor(indptr: Any, indices: Any, data: Any, shape: tuple[int, int]) -> torch.Tensor:
+def csr_tensor(indptr: Any, indices: Any, data: Any, shape: Sequence[int]) -> torch.Tensor:
     """CSR tensor on the given arrays, without copying or checking them.
 
     Parameters
@@ -28,10 +29,13 @@ def csr_tensor(indptr: Any, indices: Any, data: Any, shape: tuple[int, int]) -> 
     tensor([[0., 0., 5.],
             [0., 0., 0.]], dtype=torch.float64)
     """
-    parts = [
-        torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in (indptr, indices, data)
-    ]
-    return torch.sparse_csr_tensor(*parts, size=shape, check_invariants=False)
+    return torch.sparse_csr_tensor(
+        torch.as_tensor(indptr),
+        torch.as_tensor(indices),
+        torch.as_tensor(data),
+        size=(shape[0], shape[1]),
+        check_invariants=False,
+    )
 
 
 def _hear_beta_warning() -> None:
@@ -72,7 +76,7 @@ def log1p_counts(x: torch.Tensor) -> torch.Tensor:
     """
     if not is_csr(x):
         return torch.log1p(x)
-    return csr_tensor(x.crow_indices(), x.col_indices(), torch.log1p(x.values()), tuple(x.shape))
+    return csr_tensor(x.crow_indices(), x.col_indices(), torch.log1p(x.values()), x.shape)
 
 
 def row_sums(x: torch.Tensor) -> torch.Tensor:
