@@ -1,0 +1,51 @@
+"""vivace: fast, correct variational inference for single-cell data.
+
+Public names are imported when they are first used, so that ``import vivace`` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vivace import datasets, errors, likelihoods, metrics, modules
+    from vivace.models import SCVI, load
+    from vivace.settings import settings
+
+_LAZY = {
+    "SCVI": "vivace.models.scvi",
+    "load": "vivace.models.table",
+    "settings": "vivace.settings",
+    "datasets": "",
+    "errors": "",
+    "likelihoods": "",
+    "metrics": "",
+    "modules": "",
+}
+"""Public name to the module that defines it; "" for submodules."""
+
+__all__ = [
+    "SCVI",
+    "datasets",
+    "errors",
+    "likelihoods",
+    "load",
+    "metrics",
+    "modules",
+    "settings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        msg = f"module 'vivace' has no attribute {name!r}"
+        raise AttributeError(msg)
+    home = _LAZY[name]
+    value = getattr(import_module(home), name) if home else import_module(f"vivace.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

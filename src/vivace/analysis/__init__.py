@@ -1,0 +1,1 @@
+"""Answers to the questions users ask, as functions of a module and minibatches."""

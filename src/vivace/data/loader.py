@@ -1,0 +1,123 @@
+"""Minibatches of one stream of cells, or of several zipped together."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from vivace._types import Minibatch
+from vivace.data.cells import Cells
+
+DEFAULT_BATCH_SIZE = 128
+
+
+class Loader:
+    """Minibatches of some rows.
+
+    Shuffled minibatches always have ``batch_size`` rows: the last one of an epoch is topped up from
+    the start of that epoch's order (fewer cells than ``batch_size``: one minibatch of all). The order
+    depends on the seed and the epoch alone, so that a run can be resumed at any epoch.
+
+    Parameters
+    ----------
+    cells
+        Where the tensors come from.
+    rows
+        Row numbers.
+    batch_size
+        Cells in a minibatch.
+    shuffle
+        A new order every epoch; otherwise the rows as they are, and the last minibatch may be short.
+    seed
+        Of the order.
+
+    Attributes
+    ----------
+    n_obs
+        Number of cells.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        rows: np.ndarray,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+    ):
+        self.cells = cells
+        self.rows = np.asarray(rows)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.n_obs = len(self.rows)
+
+    def __len__(self) -> int:
+        return math.ceil(self.n_obs / self.batch_size)
+
+    def __iter__(self) -> Iterator[Minibatch]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int) -> Iterator[Minibatch]:
+        """The minibatches of one pass over the cells."""
+        for rows in self.row_batches(epoch):
+            yield self.cells.minibatch(rows)
+
+    def row_batches(self, epoch: int) -> Iterator[np.ndarray]:
+        """Row numbers of each minibatch of one pass."""
+        size = self.batch_size
+        order = self._order(epoch)
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return self.rows
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
+        short = -self.n_obs % self.batch_size
+        if short and self.n_obs > self.batch_size:
+            order = np.concatenate([order, order[:short]])
+        return order
+
+
+class ZippedLoader:
+    """Several streams side by side: each step takes a minibatch of every one.
+
+    An epoch is as long as the longest stream; a shorter one starts again in a new order, so that pairs
+    never repeat and no cell is left out.
+
+    Parameters
+    ----------
+    loaders
+        Name of each stream to its loader.
+    """
+
+    def __init__(self, loaders: Mapping[str, Loader]):
+        self.loaders = dict(loaders)
+        self.n_obs = sum(loader.n_obs for loader in self.loaders.values())
+
+    def __len__(self) -> int:
+        return max(len(loader) for loader in self.loaders.values())
+
+    def __iter__(self) -> Iterator[dict[str, Minibatch]]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int) -> Iterator[dict[str, Minibatch]]:
+        """The zipped minibatches of one pass over the longest stream."""
+        first_step = epoch * len(self)
+        streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
+        for _ in range(len(self)):
+            yield {name: next(stream) for name, stream in streams.items()}
+
+
+def _endless(loader: Loader, first_step: int) -> Iterator[Minibatch]:
+    """Pass after pass, starting where the step of that number would be."""
+    passes, done = divmod(first_step, len(loader))
+    while True:
+        for rows in itertools.islice(loader.row_batches(passes), done, None):
+            yield loader.cells.minibatch(rows)
+        passes, done = passes + 1, 0

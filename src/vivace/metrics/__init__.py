@@ -1,0 +1,25 @@
+"""Measures of a latent space and of predictions, in numpy, scipy and scikit-learn."""
+
+from vivace.metrics.clusters import ari, nmi, nmi_ari
+from vivace.metrics.lisi import clisi, ilisi, lisi
+from vivace.metrics.silhouette import silhouette
+from vivace.metrics.transfer import (
+    knn_accuracy,
+    knn_balanced_accuracy,
+    label_transfer,
+    predict_labels,
+)
+
+__all__ = [
+    "ari",
+    "clisi",
+    "ilisi",
+    "knn_accuracy",
+    "knn_balanced_accuracy",
+    "label_transfer",
+    "lisi",
+    "nmi",
+    "nmi_ari",
+    "predict_labels",
+    "silhouette",
+]

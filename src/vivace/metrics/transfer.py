@@ -1,0 +1,204 @@
+"""k-nearest-neighbour label transfer: are cells of a kind near each other?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from vivace.errors import InvalidArgumentError
+from vivace.metrics._neighbours import (
+    Array,
+    as_codes,
+    as_latent,
+    check_k,
+    need_two,
+    neighbours,
+)
+
+
+def predict_labels(
+    reference: Any, reference_labels: Iterable[Any], query: Any, *, k: int = 15
+) -> Array:
+    """Label of each query cell by majority among its k nearest reference cells.
+
+    Ties go to the label whose tied neighbours are nearer in sum.
+
+    Parameters
+    ----------
+    reference, query
+        (N, L) and (Q, L), positions in one latent space.
+    reference_labels
+        (N,).
+    k
+        Neighbours; all reference cells where there are fewer.
+
+    Returns
+    -------
+    (Q,) labels, as an object array.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Wrong shapes, missing values, dimensions that differ, or k < 1.
+
+    Examples
+    --------
+    >>> predict_labels([[0.0], [1.0], [9.0]], ["a", "a", "b"], [[0.4], [8.0]], k=1).tolist()
+    ['a', 'b']
+    """
+    reference, query = as_latent(reference, "reference"), as_latent(query, "query")
+    codes, names = as_codes(reference_labels, len(reference), "reference_labels")
+    check_k(k)
+    if reference.shape[1] != query.shape[1]:
+        msg = f"query has {query.shape[1]} dimensions; expected those of reference, {reference.shape[1]}."
+        raise InvalidArgumentError(msg)
+    return np.asarray(names[_vote(codes, len(names), *neighbours(reference, query, k))])
+
+
+def label_transfer(
+    reference: Any,
+    reference_labels: Iterable[Any],
+    query: Any,
+    query_labels: Iterable[Any],
+    *,
+    k: int = 15,
+) -> dict[str, float]:
+    """How well labels of reference cells carry over to query cells.
+
+    Parameters
+    ----------
+    reference, reference_labels, query, k
+        As for :func:`predict_labels`.
+    query_labels
+        (Q,) true labels; one that no reference cell has counts as missed.
+
+    Returns
+    -------
+    ``{"accuracy", "balanced_accuracy"}``, both in [0, 1]: the fraction of query cells predicted right,
+    and the mean over the query's labels of that fraction within the label.
+
+    Raises
+    ------
+    InvalidArgumentError
+        As :func:`predict_labels`.
+
+    Examples
+    --------
+    >>> label_transfer([[0.0], [9.0]], ["a", "b"], [[1.0], [2.0], [7.0]], ["a", "b", "b"], k=1)
+    {'accuracy': 0.666..., 'balanced_accuracy': 0.75}
+    """
+    truth = np.asarray(query_labels, dtype=object).ravel()
+    codes, _ = as_codes(truth, len(as_latent(query, "query")), "query_labels")
+    right = predict_labels(reference, reference_labels, query, k=k) == truth
+    return {"accuracy": float(right.mean()), "balanced_accuracy": _balanced(right, codes)}
+
+
+def knn_accuracy(
+    latent: Any, labels: Iterable[Any], *, k: int = 15, folds: int = 5, seed: int = 0
+) -> float:
+    """Fraction of cells whose label is that of most of their neighbours, in cross-validation.
+
+    Cells are dealt to folds at random within each label; the label of a cell is predicted as in
+    :func:`predict_labels` from the cells of the other folds.
+
+    Parameters
+    ----------
+    latent
+        (N, L), at least two cells.
+    labels
+        (N,), at least two distinct ones.
+    k
+        Neighbours.
+    folds
+        Number of folds, at least 2; leave-one-out where there are fewer cells.
+    seed
+        Seed of the folds.
+
+    Returns
+    -------
+    In [0, 1], higher is better.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Fewer than two cells, labels or folds, a wrong shape, or missing values.
+
+    Examples
+    --------
+    >>> knn_accuracy([[0.0], [0.1], [9.0], [9.1]], ["a", "a", "b", "b"], k=1, folds=2)
+    1.0
+    """
+    return float(_cross_validate(latent, labels, k, folds, seed)[0].mean())
+
+
+def knn_balanced_accuracy(
+    latent: Any, labels: Iterable[Any], *, k: int = 15, folds: int = 5, seed: int = 0
+) -> float:
+    """Mean over labels of the fraction of their cells predicted right, as in :func:`knn_accuracy`.
+
+    Parameters
+    ----------
+    latent, labels, k, folds, seed
+        As for :func:`knn_accuracy`.
+
+    Returns
+    -------
+    In [0, 1], higher is better; 1 / number of labels by chance.
+
+    Raises
+    ------
+    InvalidArgumentError
+        As :func:`knn_accuracy`.
+
+    Examples
+    --------
+    >>> knn_balanced_accuracy([[0.0], [0.1], [9.0], [9.1]], ["a", "a", "b", "b"], k=1, folds=2)
+    1.0
+    """
+    return _balanced(*_cross_validate(latent, labels, k, folds, seed))
+
+
+def _cross_validate(
+    latent: Any, labels: Iterable[Any], k: int, folds: int, seed: int
+) -> tuple[Array, Array]:
+    """Whether each cell was predicted right (N,), and its code (N,)."""
+    latent = as_latent(latent)
+    codes, names = as_codes(labels, len(latent))
+    check_k(k)
+    check_k(folds, "folds")
+    for n, what in [(folds, "folds"), (len(latent), "cells"), (len(names), "labels")]:
+        need_two(n, what)
+    fold = _deal(codes, min(folds, len(latent)), seed)
+    right = np.zeros(len(latent), bool)
+    for held in np.unique(fold):
+        test = fold == held
+        found = neighbours(latent[~test], latent[test], k)
+        right[test] = _vote(codes[~test], len(names), *found) == codes[test]
+    return right, codes
+
+
+def _deal(codes: Array, folds: int, seed: int) -> Array:
+    """(N,) folds: cells sorted by label, shuffled within, and dealt like cards."""
+    shuffled = np.random.default_rng(seed).permutation(len(codes))
+    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    fold = np.empty(len(codes), int)
+    fold[order] = np.arange(len(codes)) % folds
+    return fold
+
+
+def _vote(codes: Array, n_labels: int, distance: Array, index: Array) -> Array:
+    """(Q,) winning code; summed distance breaks ties, so that renaming labels changes nothing."""
+    votes, far = np.zeros((2, len(index), n_labels))
+    rows = np.arange(len(index))
+    for column in range(index.shape[1]):
+        label = codes[index[:, column]]
+        votes[rows, label] += 1
+        far[rows, label] += distance[:, column]
+    tied = votes == votes.max(axis=1, keepdims=True)
+    return np.asarray(np.where(tied, far, np.inf).argmin(axis=1))
+
+
+def _balanced(right: Array, codes: Array) -> float:
+    return float(np.mean(np.bincount(codes, right) / np.bincount(codes)))

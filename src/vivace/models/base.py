@@ -1,0 +1,431 @@
+"""What every model has: a schema, a module, a history; training, saving and loading."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+from vivace._types import Keys
+from vivace.data import Cells, Loader, Schema, Split, split_cells
+from vivace.data.loader import DEFAULT_BATCH_SIZE
+from vivace.data.schema import read_schema
+from vivace.errors import (
+    InvalidArgumentError,
+    ModelFileError,
+    NotTrainedError,
+    VivaceError,
+    missing_key,
+    nearest,
+)
+from vivace.io import SavedModel, load_parts, save_parts
+from vivace.models.device import pick_device
+from vivace.modules.base import BaseModule
+from vivace.settings import seeded, settings
+from vivace.train import TrainOptions, fit
+from vivace.train.history import History
+from vivace.train.loop import Batches
+from vivace.train.options import option_names
+from vivace.train.recipes import make_options
+
+SPLIT_OPTIONS = ("external_indexing",)
+
+
+class BaseModel(ABC):
+    """Base of the models: from a data object that was set up to a trained module and back to files.
+
+    A leaf names its constructor's options, builds its module from a schema (:meth:`_build_module`),
+    and answers questions with functions of :mod:`vivace.analysis`.
+    """
+
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Training options of this model for each recipe, where they differ from the common ones."""
+    default_train_size: ClassVar[float | None] = None
+    """Share of training cells if none is given; None means the common 0.9."""
+
+    def __init__(self, adata: Any, **options):
+        self._assemble(read_schema(adata, type(self).__name__), options, adata)
+
+    def _assemble(self, schema: Schema, options: dict[str, Any], adata: Any) -> None:
+        self.schema = schema
+        self.options = options
+        self.adata = adata
+        self.is_trained = False
+        self.split: Split | None = None
+        self.training: dict[str, Any] = {}
+        self._history = History()
+        self._cells_seen: tuple[Any, Cells] | None = None
+        with seeded(settings.seed):
+            self.module = self._build_module()
+        self.module.eval()
+
+    @abstractmethod
+    def _build_module(self) -> BaseModule:
+        """Build the module from ``self.schema`` and ``self.options``; ``self.adata`` may be None."""
+
+    # facts --------------------------------------------------------------------------------------
+
+    @property
+    def var_names(self) -> pd.Index:
+        """Genes of the model, in its order."""
+        return pd.Index(self.schema.var_names)
+
+    @property
+    def n_genes(self) -> int:
+        return len(self.schema.var_names)
+
+    @property
+    def history(self) -> dict[str, pd.DataFrame]:
+        """Metric name to a one-column DataFrame by epoch; losses in nats per cell, lower is better."""
+        return self._history.frames()
+
+    @property
+    def train_indices(self) -> np.ndarray | None:
+        """Rows the model was trained on."""
+        return None if self.split is None else self.split.train
+
+    @property
+    def validation_indices(self) -> np.ndarray | None:
+        """Rows held out to watch training."""
+        return None if self.split is None else self.split.validation
+
+    @property
+    def test_indices(self) -> np.ndarray | None:
+        """Rows used for neither."""
+        return None if self.split is None else self.split.test
+
+    @property
+    def device(self) -> torch.device:
+        return self.module.device
+
+    def to_device(self, device: str | torch.device) -> None:
+        """Move the module."""
+        self.module.to(device)
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+        state = "trained" if self.is_trained else "not trained"
+        return f"{type(self).__name__}({self.n_genes} genes; {options}): {state}"
+
+    # cells --------------------------------------------------------------------------------------
+
+    def _cells(self, adata: Any = None) -> Cells:
+        """The cells of ``adata``, or of the model's own data, as the schema sees them."""
+        if adata is None:
+            adata = self.adata
+        if adata is None:
+            msg = "this model was loaded without data: pass adata="
+            raise InvalidArgumentError(msg)
+        # the data may have been changed since, which only the most recent object is checked for
+        if self._cells_seen is None or self._cells_seen[0] is not adata:
+            self._cells_seen = (adata, Cells(adata, self.schema))
+        return self._cells_seen[1]
+
+    def _rows(self, cells: Cells, indices: Any) -> np.ndarray:
+        """Row numbers from None (all), row numbers, or a mask."""
+        if indices is None:
+            return np.arange(cells.n_cells)
+        rows = np.asarray(indices)
+        if rows.dtype == bool:
+            if len(rows) != cells.n_cells:
+                msg = f"indices is a mask of {len(rows)} values for {cells.n_cells} cells"
+                raise InvalidArgumentError(msg)
+            return np.flatnonzero(rows)
+        rows = rows.astype(np.int64).reshape(-1)
+        if len(rows) and (rows.min() < -cells.n_cells or rows.max() >= cells.n_cells):
+            msg = (
+                f"indices must lie in 0 .. {cells.n_cells - 1}; found {rows.min()} .. {rows.max()}"
+            )
+            raise InvalidArgumentError(msg)
+        return rows % cells.n_cells
+
+    def _loader(self, adata: Any = None, indices: Any = None, batch_size: int | None = None):
+        """Minibatches of cells in order, to ask questions of."""
+        if not self.is_trained:
+            msg = f"this {type(self).__name__} is not trained yet: call model.train() first"
+            raise NotTrainedError(msg)
+        cells = self._cells(adata)
+        return Loader(cells, self._rows(cells, indices), batch_size or DEFAULT_BATCH_SIZE)
+
+    def _batch_codes(self, transform_batch: Any) -> list[int | None]:
+        """Codes of one or several batch categories; None stays the observed batch."""
+        if transform_batch is None:
+            return [None]
+        names = (
+            list(transform_batch)
+            if isinstance(transform_batch, Sequence | np.ndarray)
+            and not isinstance(transform_batch, str)
+            else [transform_batch]
+        )
+        field = self.schema.field(Keys.BATCH)
+        known = list(field.categories[0]) if field and field.categories else []
+        unknown = [n for n in names if n is not None and n not in known]
+        if unknown:
+            msg = f"transform_batch={unknown[0]!r} is not a batch category. {nearest(unknown[0], known)}"
+            raise InvalidArgumentError(msg)
+        return [None if n is None else known.index(n) for n in names]
+
+    def _gene_positions(self, gene_list: Sequence[str] | None) -> np.ndarray | None:
+        """Positions of genes in the model's order; unknown genes raise."""
+        if gene_list is None:
+            return None
+        unknown = [g for g in gene_list if g not in set(self.schema.var_names)]
+        if unknown:
+            raise missing_key("gene_list", unknown[0], "the model's genes", self.schema.var_names)
+        return np.flatnonzero(self.var_names.isin(list(gene_list)))
+
+    # training -----------------------------------------------------------------------------------
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        accelerator: str = "auto",
+        devices: str | int | list[int] = "auto",
+        train_size: float | None = None,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        batch_size: int | None = None,
+        early_stopping: bool | None = None,
+        seed: int | None = None,
+        recipe: str = "fast",
+        plan_kwargs: dict[str, Any] | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        checkpoint: str | Path | None = None,
+        resume: str | Path | None = None,
+        progress: bool = True,
+        **train_options,
+    ) -> None:
+        """Train the model; Ctrl-C ends training with the best weights so far.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the training cells; default what the recipe finds right for this many.
+        accelerator, devices
+            "auto", "cpu", "gpu"; the number of a device as ``[n]``.
+        train_size, validation_size
+            Shares of training cells, in (0, 1], and of held-out cells, in [0, 1).
+        shuffle_set_split
+            Choose them at random.
+        batch_size
+            Cells in a minibatch.
+        early_stopping
+            Stop when the held-out loss no longer improves.
+        seed
+            Of split, order of cells, dropout and sampling; default ``vivace.settings.seed``. On one
+            machine's CPU the same seed gives the same weights to the bit.
+        recipe
+            "fast", or "classic": constant learning rate and 400 epochs, as published.
+        plan_kwargs
+            Further training options (``lr``, ``n_epochs_kl_warmup`` ..., see
+            :class:`vivace.train.TrainOptions`); other names are passed to the module's loss.
+            ``{"kl_weight": w}`` keeps the weight of the KL term at ``w``.
+        datasplitter_kwargs
+            ``{"external_indexing": [train, validation, test]}``: arrays of row numbers.
+        checkpoint
+            File that the state of training is written to, by default after every epoch.
+        resume
+            Checkpoint to go on from, with the options of the run that wrote it.
+        progress
+            Show a progress bar, if the terminal is one.
+        **train_options
+            Any field of :class:`vivace.train.TrainOptions`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If an option is out of range, or early stopping lacks held-out cells.
+        TrainingError
+            If the loss is not finite; the model then has the last good weights.
+        """
+        split_kwargs = {
+            "train_size": self.default_train_size if train_size is None else train_size,
+            "validation_size": validation_size,
+            "shuffle": shuffle_set_split,
+            "seed": settings.seed if seed is None else seed,
+            **self._splitter_options(datasplitter_kwargs),
+        }
+        given = {
+            "max_epochs": max_epochs,
+            "batch_size": batch_size,
+            "early_stopping": early_stopping,
+            **train_options,
+        }
+        options, loss_kwargs = self._training_options(
+            recipe, self._cells().n_cells, given, plan_kwargs
+        )
+        train, validation = self._training_batches(split_kwargs, options)
+        self._run_training(
+            train,
+            validation,
+            options,
+            loss_kwargs,
+            device=pick_device(accelerator, devices),
+            seed=split_kwargs["seed"],
+            recipe=recipe,
+            checkpoint=checkpoint,
+            resume=resume,
+            progress=progress,
+        )
+
+    def _training_options(
+        self, recipe: str, n_cells: int, given: dict[str, Any], plan_kwargs: dict[str, Any] | None
+    ) -> tuple[TrainOptions, dict[str, Any]]:
+        """Split what the user gave into options of the loop and arguments of the loss."""
+        plan = dict(plan_kwargs or {})
+        if "kl_weight" in plan:
+            weight = plan.pop("kl_weight")
+            plan |= {
+                "max_kl_weight": weight,
+                "min_kl_weight": weight,
+            }
+        loop = {k: v for k, v in plan.items() if k in option_names()}
+        loss_kwargs = {k: v for k, v in plan.items() if k not in option_names()}
+        return make_options(recipe, n_cells, {**loop, **_given(given)}, self.recipes), loss_kwargs
+
+    @staticmethod
+    def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
+        unknown = [k for k in given or {} if k not in SPLIT_OPTIONS]
+        if unknown:
+            raise missing_key("datasplitter_kwargs", unknown[0], "the known options", SPLIT_OPTIONS)
+        return dict(given or {})
+
+    def _training_batches(
+        self, split_kwargs: dict[str, Any], options: TrainOptions
+    ) -> tuple[Batches, Batches | None]:
+        """Training and held-out minibatches; sets ``self.split``."""
+        cells = self._cells()
+        self.split = split_cells(
+            np.arange(cells.n_cells), batch_size=options.batch_size, **split_kwargs
+        )
+        train = Loader(
+            cells, self.split.train, options.batch_size, shuffle=True, seed=split_kwargs["seed"]
+        )
+        if len(self.split.validation) == 0:
+            return train, None
+        return train, Loader(cells, self.split.validation, max(options.batch_size, 256))
+
+    def _run_training(
+        self,
+        train: Batches,
+        validation: Batches | None,
+        options: TrainOptions,
+        loss_kwargs: dict[str, Any],
+        *,
+        seed: int,
+        recipe: str,
+        **fit_kwargs,
+    ) -> None:
+        result = fit(
+            self.module,
+            train,
+            validation,
+            options=options,
+            loss_kwargs=loss_kwargs,
+            seed=seed,
+            history=self._history,
+            **fit_kwargs,
+        )
+        self._history = result.history
+        self.is_trained = True
+        self.training = {
+            "recipe": recipe,
+            "seed": seed,
+            "options": asdict(options),
+            "loss_options": loss_kwargs,
+            "epochs": result.epochs,
+            "best_epoch": result.best_epoch,
+            "stopped": result.stopped,
+            "seconds": round(result.seconds, 3),
+            "n_train": train.n_obs,
+            "n_validation": 0 if validation is None else validation.n_obs,
+            "device": str(self.device),
+        }
+
+    # files --------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Save the model as safetensors and JSON.
+
+        Parameters
+        ----------
+        folder
+            Made if needed.
+        overwrite
+            Replace a model that is there. Until the new one is whole, the old one stays.
+
+        Returns
+        -------
+        The folder.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If there is a model already and ``overwrite`` is false.
+        ModelFileError
+            If the folder cannot be written to.
+        """
+        parts = SavedModel(
+            model=type(self).__name__,
+            schema=self.schema,
+            options=self.options,
+            weights=self.module.state_dict(),
+            arrays={}
+            if self.split is None
+            else {f"split.{k}": v for k, v in asdict(self.split).items()},
+            history=self._history.records,
+            training={**self.training, "is_trained": self.is_trained},
+        )
+        return save_parts(folder, parts, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | Path, adata: Any = None) -> Self:
+        """Load a model of this class.
+
+        Parameters
+        ----------
+        folder
+            Written by :meth:`save`.
+        adata
+            Data that later questions are asked of by default.
+
+        Raises
+        ------
+        ModelFileError
+            If the folder is incomplete, altered, of a newer version, or of another model.
+        """
+        return cls.from_parts(load_parts(folder), adata)
+
+    @classmethod
+    def from_parts(cls, parts: SavedModel, adata: Any = None) -> Self:
+        """Put a model together from what was saved of it."""
+        if parts.model != cls.__name__:
+            msg = f"the folder holds a {parts.model}, not a {cls.__name__}: use vivace.load"
+            raise ModelFileError(msg)
+        model = cls.__new__(cls)
+        try:
+            model._assemble(parts.schema, parts.options, adata)
+            model.module.load_state_dict(parts.weights)
+        except VivaceError:
+            raise
+        except (RuntimeError, TypeError, ValueError) as error:
+            msg = f"the saved weights and options do not fit each other: {error}"
+            raise ModelFileError(msg) from error
+        if adata is not None:
+            model._cells(adata)  # say now, not at the first question, if the data do not fit
+        arrays = {k.removeprefix("split."): v for k, v in parts.arrays.items()}
+        model.split = Split(**arrays) if arrays else None
+        model.training = dict(parts.training)
+        model.is_trained = model.training.pop("is_trained", True)
+        model._history = History(parts.history)
+        return model
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in options.items() if v is not None}

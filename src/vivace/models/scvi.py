@@ -1,0 +1,542 @@
+"""SCVI: embed and denoise counts, correct batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+
+from vivace._types import Keys
+from vivace.analysis import expression, fit_quality, latent
+from vivace.data.checks import check_counts, check_object, warn_of_small_categories
+from vivace.data.schema import (
+    Field,
+    Schema,
+    categorical_field,
+    codes_of,
+    numeric_field,
+    write_schema,
+)
+from vivace.errors import InvalidArgumentError, InvalidDataError
+from vivace.models.base import BaseModel
+from vivace.modules.vae import VAE
+
+
+def count_schema(
+    adata: Any,
+    model: str,
+    *,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    labels_key: str | None = None,
+    size_factor_key: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
+) -> Schema:
+    """Check an AnnData of counts and describe it."""
+    check_object(adata)
+    integer = check_counts(adata, layer)
+    fields = [
+        Field(Keys.X, "matrix", () if layer is None else (layer,)),
+        _one_column(adata, Keys.BATCH, batch_key, "batch_key"),
+        _one_column(adata, Keys.LABELS, labels_key, "labels_key"),
+    ]
+    if size_factor_key is not None:
+        fields.append(
+            numeric_field(
+                adata.obs, Keys.SIZE_FACTOR, [size_factor_key], "size_factor_key", positive=True
+            )
+        )
+    for key, names, argument, make in (
+        (
+            Keys.CAT_COVS,
+            categorical_covariate_keys,
+            "categorical_covariate_keys",
+            categorical_field,
+        ),
+        (Keys.CONT_COVS, continuous_covariate_keys, "continuous_covariate_keys", numeric_field),
+    ):
+        if names:
+            fields.append(make(adata.obs, key, _names(names, argument), argument))
+    setup_args = {
+        "layer": layer,
+        "batch_key": batch_key,
+        "labels_key": labels_key,
+        "size_factor_key": size_factor_key,
+        "categorical_covariate_keys": list(categorical_covariate_keys or []),
+        "continuous_covariate_keys": list(continuous_covariate_keys or []),
+    }
+    return Schema(model, tuple(map(str, adata.var_names)), tuple(fields), setup_args, integer)
+
+
+def _one_column(adata: Any, key: str, column: str | None, argument: str) -> Field:
+    if column is None:
+        return Field(key, "categorical")
+    field = categorical_field(adata.obs, key, [column], argument)
+    categories = field.categories[0]
+    codes = codes_of(adata.obs, column, categories, argument).ravel()
+    warn_of_small_categories(codes, column, categories)
+    return field
+
+
+def _names(names: Sequence[str], argument: str) -> list[str]:
+    if isinstance(names, str):
+        msg = f'{argument}="{names}" must be a list of names: ["{names}"]'
+        raise InvalidArgumentError(msg)
+    return list(names)
+
+
+class SCVI(BaseModel):
+    """Embed and denoise counts, correct batches (Lopez et al. 2018).
+
+    Parameters
+    ----------
+    adata
+        AnnData that :meth:`setup_anndata` was called on.
+    n_hidden, n_latent, n_layers
+        Width of hidden layers, latent dimensions, layers of encoder and decoder.
+    dropout_rate
+        Of the encoders.
+    dispersion
+        "gene", "gene-batch", "gene-label" or "gene-cell".
+    gene_likelihood
+        "zinb", "nb", "poisson" or "normal".
+    use_observed_lib_size
+        False makes the library size a latent variable.
+    latent_distribution
+        "normal", or "ln" (logistic normal).
+    **module_kwargs
+        Further options of :class:`vivace.modules.VAE`.
+
+    Raises
+    ------
+    MissingKeyError
+        If the data were not set up.
+    InvalidArgumentError
+        If an option is not known, or does not fit the data.
+
+    Examples
+    --------
+    >>> import vivace
+    >>> adata = vivace.datasets.simulate("batches", n_cells=200, n_genes=50)
+    >>> vivace.SCVI.setup_anndata(adata, batch_key="batch")
+    >>> model = vivace.SCVI(adata, n_latent=5)
+    >>> model.train(max_epochs=2, progress=False)
+    >>> adata.obsm["X_vivace"] = model.get_latent_representation()
+    >>> adata.obsm["X_vivace"].shape
+    (200, 5)
+    """
+
+    module: VAE
+
+    def __init__(
+        self,
+        adata: Any,
+        n_hidden: int = 128,
+        n_latent: int = 10,
+        n_layers: int = 1,
+        dropout_rate: float = 0.1,
+        dispersion: str = "gene",
+        gene_likelihood: str = "zinb",
+        use_observed_lib_size: bool = True,
+        latent_distribution: str = "normal",
+        **module_kwargs,
+    ):
+        super().__init__(
+            adata,
+            n_hidden=n_hidden,
+            n_latent=n_latent,
+            n_layers=n_layers,
+            dropout_rate=dropout_rate,
+            dispersion=dispersion,
+            gene_likelihood=gene_likelihood,
+            use_observed_lib_size=use_observed_lib_size,
+            latent_distribution=latent_distribution,
+            **module_kwargs,
+        )
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: Any,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+    ) -> None:
+        """Say which parts of an AnnData the model uses; kept under ``adata.uns["vivace"]``.
+
+        Parameters
+        ----------
+        adata
+            Cells by genes, raw counts. Nothing but ``.uns["vivace"]`` is written.
+        layer
+            Layer with the raw counts; default ``adata.X``.
+        batch_key, labels_key
+            Columns of ``adata.obs``.
+        size_factor_key
+            Column of ``adata.obs``, > 0, to be used instead of the library size.
+        categorical_covariate_keys, continuous_covariate_keys
+            Lists of columns of ``adata.obs``.
+
+        Raises
+        ------
+        InvalidDataError
+            If counts are negative or not finite, a covariate has missing values, names repeat, there
+            are no cells or genes, or ``adata`` is a view or backed by a file.
+        MissingKeyError
+            If a layer or column does not exist.
+        """
+        schema = count_schema(
+            adata,
+            cls.__name__,
+            layer=layer,
+            batch_key=batch_key,
+            labels_key=labels_key,
+            size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+        )
+        write_schema(adata, schema)
+
+    def _build_module(self) -> VAE:
+        return VAE(**self._module_arguments())
+
+    def _module_arguments(self) -> dict[str, Any]:
+        """Arguments of the module: what the schema says of the data, then the user's options."""
+        schema, options = self.schema, dict(self.options)
+        if options.get("gene_likelihood") == "poisson" and not schema.integer_counts:
+            msg = (
+                'gene_likelihood="poisson" needs whole numbers, but the counts are not; name the layer '
+                'with raw counts in setup_anndata, or use "nb"'
+            )
+            raise InvalidDataError(msg)
+        has_size_factor = schema.field(Keys.SIZE_FACTOR) is not None
+        n_batch = sum(schema.n_categories(Keys.BATCH)) or 1
+        arguments = {
+            "n_input": self.n_genes,
+            "n_batch": n_batch,
+            "n_labels": sum(schema.n_categories(Keys.LABELS)) or 1,
+            "n_continuous_cov": len(f.columns) if (f := schema.field(Keys.CONT_COVS)) else 0,
+            "n_cats_per_cov": list(schema.n_categories(Keys.CAT_COVS)) or None,
+            "use_size_factor_key": has_size_factor,
+            **options,
+        }
+        if not options.get("use_observed_lib_size", True) and not has_size_factor:
+            means, variances = self._library_prior(n_batch)
+            arguments |= {"library_log_means": means, "library_log_vars": variances}
+        return arguments
+
+    def _library_prior(self, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of the log library size in each batch, two (1, n_batch) arrays."""
+        means, variances = np.zeros((1, n_batch)), np.ones((1, n_batch))
+        if self.adata is None:  # loading: the saved weights hold the prior
+            return means, variances
+        cells = self._cells()
+        log_sizes = np.log(np.maximum(cells.library_sizes(), 1))  # an empty cell counts as 0
+        codes = cells.columns[Keys.BATCH][:, 0]
+        for code in np.unique(codes):
+            of_batch = log_sizes[codes == code]
+            means[0, code], variances[0, code] = of_batch.mean(), of_batch.var()
+        return means, variances
+
+    # latent space -------------------------------------------------------------------------------
+
+    def get_latent_representation(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        give_mean: bool = True,
+        mc_samples: int = 5000,
+        batch_size: int | None = None,
+        return_dist: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Latent state of each cell.
+
+        Parameters
+        ----------
+        adata
+            Other cells of the same genes; default those of training.
+        indices
+            Rows or a mask; default all.
+        give_mean
+            Posterior mean, or one draw.
+        mc_samples
+            Draws that a logistic normal mean is averaged over.
+        batch_size
+            Cells at a time.
+        return_dist
+            Return the posterior's mean and variance (of the normal variable) instead.
+
+        Returns
+        -------
+        (n, L) float32, or two of them.
+
+        Raises
+        ------
+        NotTrainedError
+            If the model is not trained.
+        """
+        batches = self._loader(adata, indices, batch_size)
+        if return_dist:
+            return latent.latent_distribution(self.module, batches)
+        if give_mean:
+            return latent.latent_mean(self.module, batches, mc_samples)
+        return latent.latent_sample(self.module, batches)
+
+    def get_latent_library_size(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        give_mean: bool = True,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Library size of each cell, (n, 1).
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        give_mean
+            Mean of the posterior; False gives one draw, or the observed size if it is not latent.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If a mean is asked for and the library size is not latent.
+        """
+        if give_mean and self.module.use_observed_lib_size:
+            msg = (
+                "the library size is observed, not latent: pass give_mean=False for the observed size, "
+                "or build the model with use_observed_lib_size=False"
+            )
+            raise InvalidArgumentError(msg)
+        batches = self._loader(adata, indices, batch_size)
+        return expression.latent_library_size(self.module, batches, give_mean=give_mean)
+
+    def get_batch_representation(
+        self, adata: Any = None, indices: Any = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Embedding of each cell's batch, (n, dim); needs ``batch_representation="embedding"``."""
+        if self.module.batch_representation != "embedding":
+            msg = 'build the model with batch_representation="embedding" to have batch embeddings'
+            raise InvalidArgumentError(msg)
+        cells = self._loader(adata, indices, batch_size)
+        with torch.inference_mode():
+            vectors = [self.module.compute_embedding("batch", t[Keys.BATCH]) for t in cells]
+        return torch.cat(vectors).cpu().numpy()
+
+    # expression ---------------------------------------------------------------------------------
+
+    def get_normalized_expression(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        transform_batch: Any = None,
+        gene_list: Sequence[str] | None = None,
+        library_size: float | str = 1,
+        n_samples: int = 1,
+        n_samples_overall: int | None = None,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+        return_numpy: bool = False,
+        use_mean: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
+        """Denoised expression: the decoder's share of each gene in a cell.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        transform_batch
+            Batch to decode for: a category, or a list of them to average over; default the observed.
+        gene_list
+            Genes to return, in the model's order.
+        library_size
+            Multiplies the shares; "latent" gives the mean of the counts instead.
+        n_samples
+            Posterior draws S of z for each cell.
+        n_samples_overall
+            Instead, draw this many cells with replacement, one posterior draw each.
+        return_mean
+            Average over the draws.
+        return_numpy
+            An array instead of a DataFrame.
+        use_mean
+            Decode the posterior mean of z, which has no noise, instead of draws.
+
+        Returns
+        -------
+        (n, G) DataFrame of cells by genes or array; (S, n, G) array for ``n_samples > 1`` without
+        ``return_mean``; (n_samples_overall, G) array.
+        """
+        cells = self._cells(adata)
+        if n_samples_overall is not None:
+            if n_samples != 1:
+                msg = "give n_samples or n_samples_overall, not both"
+                raise InvalidArgumentError(msg)
+            rows = self._rows(cells, indices)
+            indices = np.random.default_rng(self._draw_seed()).choice(rows, n_samples_overall)
+        genes = self._gene_positions(gene_list)
+        values = expression.normalized_expression(
+            self.module,
+            self._loader(adata, indices, batch_size),
+            transform_batch=self._batch_codes(transform_batch),
+            genes=genes,
+            library_size=library_size,
+            n_samples=n_samples,
+            use_mean=use_mean,
+        )
+        if n_samples > 1 and return_mean:
+            values = values.mean(0)
+        if return_numpy or values.ndim == 3 or n_samples_overall is not None:
+            return values
+        names = self.var_names if genes is None else self.var_names[genes]
+        return pd.DataFrame(values, cells.obs_names[self._rows(cells, indices)], names)
+
+    @staticmethod
+    def _draw_seed() -> int:
+        return int(torch.randint(2**31, ()))
+
+    def get_likelihood_parameters(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        n_samples: int = 1,
+        give_mean: bool = False,
+        batch_size: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Parameters of the distribution of each count.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        n_samples
+            Posterior draws S of z.
+        give_mean
+            Average over the draws.
+
+        Returns
+        -------
+        dict with ``mean`` (n, G) or (S, n, G); ``dispersions``, inverse dispersion, or the standard
+        deviation of "normal" (absent for "poisson"); ``dropout``, the probability of a technical zero
+        (only "zinb").
+        """
+        batches = self._loader(adata, indices, batch_size)
+        return expression.likelihood_parameters(
+            self.module, batches, n_samples=n_samples, give_mean=give_mean
+        )
+
+    def posterior_predictive_sample(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        transform_batch: Any = None,
+        n_samples: int = 1,
+        gene_list: Sequence[str] | None = None,
+        batch_size: int | None = None,
+    ) -> sparse.csr_array | list[sparse.csr_array]:
+        """Counts drawn from the fitted model.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, transform_batch, gene_list
+            As in :meth:`get_normalized_expression`.
+        n_samples
+            Number S of draws.
+
+        Returns
+        -------
+        (n, G) CSR array, or a list of S of them.
+        """
+        draws = fit_quality.predictive_samples(
+            self.module,
+            self._loader(adata, indices, batch_size),
+            n_samples=n_samples,
+            transform_batch=self._batch_codes(transform_batch),
+            genes=self._gene_positions(gene_list),
+        )
+        return draws[0] if n_samples == 1 else draws
+
+    # quality of the fit -------------------------------------------------------------------------
+
+    def get_elbo(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+    ) -> torch.Tensor:
+        """Evidence lower bound, nats, higher is better.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        return_mean
+            Mean over cells (0-d), or one value a cell (n,).
+        """
+        elbo = fit_quality.cell_elbo(self.module, self._loader(adata, indices, batch_size))
+        return elbo.mean() if return_mean else elbo
+
+    def get_reconstruction_error(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+    ) -> dict[str, torch.Tensor]:
+        """Negative log-likelihood of the counts given z, nats, lower is better.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        return_mean
+            Mean over cells (0-d), or one value a cell (n,).
+
+        Returns
+        -------
+        ``{"reconstruction_loss": tensor}``
+        """
+        errors = fit_quality.reconstruction_errors(
+            self.module, self._loader(adata, indices, batch_size)
+        )
+        return {k: v.mean() if return_mean else v for k, v in errors.items()}
+
+    def get_marginal_ll(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        n_mc_samples: int = 1000,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+        n_mc_samples_per_pass: int = 1,
+    ) -> float | torch.Tensor:
+        """Log-likelihood of the counts by importance sampling, nats, higher is better.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        n_mc_samples
+            Draws of z for each cell.
+        return_mean
+            Mean over cells as a float, or one value a cell (n,).
+        n_mc_samples_per_pass
+            Draws at a time; more is faster and takes more memory.
+        """
+        values = fit_quality.marginal_log_likelihood(
+            self.module,
+            self._loader(adata, indices, batch_size),
+            n_mc_samples,
+            n_mc_samples_per_pass,
+        )
+        return values.mean().item() if return_mean else values

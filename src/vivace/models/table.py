@@ -1,0 +1,47 @@
+"""The table of models that ``load``, the command line and the laws read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vivace.errors import ModelFileError, nearest
+from vivace.io import load_parts
+from vivace.models.base import BaseModel
+from vivace.models.scvi import SCVI
+
+MODELS: dict[str, type[BaseModel]] = {model.__name__: model for model in (SCVI,)}
+"""Class name to class."""
+
+
+def load(folder: str | Path, adata: Any = None) -> BaseModel:
+    """Load a saved model; its class is found from the files.
+
+    Parameters
+    ----------
+    folder
+        Written by ``model.save``.
+    adata
+        Data that later questions are asked of by default; genes are aligned by name.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder is incomplete, altered, or of a newer version.
+
+    Examples
+    --------
+    >>> import tempfile, vivace
+    >>> adata = vivace.datasets.simulate("batches", n_cells=60, n_genes=30)
+    >>> vivace.SCVI.setup_anndata(adata)
+    >>> model = vivace.SCVI(adata)
+    >>> model.train(max_epochs=1, progress=False)
+    >>> folder = model.save(tempfile.mkdtemp())
+    >>> type(vivace.load(folder, adata)).__name__
+    'SCVI'
+    """
+    parts = load_parts(folder)
+    if parts.model not in MODELS:
+        msg = f'{folder} holds a model "{parts.model}" that is not known. {nearest(parts.model, MODELS)}'
+        raise ModelFileError(msg)
+    return MODELS[parts.model].from_parts(parts, adata)

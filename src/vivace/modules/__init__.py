@@ -1,0 +1,6 @@
+"""Generative models as torch modules: inference, generative, loss. They know nothing of AnnData."""
+
+from vivace.modules.base import BaseModule, LossOutput
+from vivace.modules.vae import VAE
+
+__all__ = ["VAE", "BaseModule", "LossOutput"]

@@ -1,0 +1,569 @@
+"""The variational autoencoder of counts that all other models build on (scVI)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+
+from vivace._types import Keys, Minibatch
+from vivace.errors import InvalidArgumentError, check_choice
+from vivace.kernels import log1p_counts, row_sums
+from vivace.likelihoods import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from vivace.likelihoods import Normal as NormalLikelihood
+from vivace.likelihoods.rate import Rate
+from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.nn import CountDecoder, Encoder
+
+DISPERSIONS = ("gene", "gene-batch", "gene-label", "gene-cell")
+LIKELIHOODS = ("zinb", "nb", "poisson", "normal")
+NORM_PLACES = ("encoder", "decoder", "none", "both")
+MIN_LIBRARY_VARIANCE = 1e-8
+"""Floor of the library prior's variance: a batch of one cell has none."""
+
+
+class VAE(BaseModule):
+    """Variational autoencoder of counts (scVI).
+
+    A cell's latent state ``z`` and library size are decoded, together with its batch and covariates,
+    to the parameters of a count distribution of every gene.
+
+    Parameters
+    ----------
+    n_input
+        Number of genes.
+    n_batch
+        Number of batches; 0 or 1 means no batch effect is modelled.
+    n_labels
+        Number of labels, for ``dispersion="gene-label"`` only.
+    n_hidden, n_latent, n_layers
+        Width of hidden layers, latent dimensions, layers of encoder and decoder.
+    n_continuous_cov
+        Number of continuous covariates.
+    n_cats_per_cov
+        Number of categories of each further categorical covariate.
+    dropout_rate
+        Of the encoders; the decoder never drops.
+    dispersion
+        "gene", "gene-batch", "gene-label" or "gene-cell": what the inverse dispersion depends on.
+    log_variational
+        Encoders see ``log1p(x)``.
+    gene_likelihood
+        "zinb", "nb", "poisson" or "normal".
+    latent_distribution
+        "normal", or "ln" (logistic normal).
+    encode_covariates
+        Give covariates to the encoders as well.
+    deeply_inject_covariates
+        Covariates into every layer, not only the first.
+    batch_representation
+        "one-hot" or "embedding".
+    use_batch_norm, use_layer_norm
+        "encoder", "decoder", "none" or "both".
+    use_size_factor_key
+        Scale by the minibatch's "size_factor" instead of the library; the scale is then a softplus.
+    use_observed_lib_size
+        Use the observed library size; otherwise it is a latent variable with a prior per batch.
+    extra_payload_autotune
+        Add the tensors z, batch and labels to the loss output's ``extra_metrics``.
+    library_log_means, library_log_vars
+        (1, n_batch) prior of the log library size; needed if it is latent.
+    var_activation
+        Maps raw encoder outputs to variances; default ``exp``.
+    extra_encoder_kwargs, extra_decoder_kwargs
+        To :class:`~vivace.nn.Encoder` and :class:`~vivace.nn.CountDecoder`.
+    batch_embedding_kwargs
+        E.g. ``{"embedding_dim": 10}``.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If an option is not known, or the options need what is missing (a prior for a latent library,
+        batches for "gene-batch", labels for "gene-label").
+
+    References
+    ----------
+    Lopez et al. 2018, Deep generative modeling for single-cell transcriptomics, Nat Methods.
+
+    Examples
+    --------
+    >>> import torch
+    >>> vae = VAE(n_input=50, n_batch=2)
+    >>> cells = {
+    ...     "X": torch.poisson(torch.ones(8, 50)),
+    ...     "batch": torch.randint(2, (8, 1)),
+    ...     "labels": torch.zeros(8, 1, dtype=torch.long),
+    ... }
+    >>> inference_outputs, generative_outputs, losses = vae(cells)
+    >>> losses.loss.backward()
+    >>> inference_outputs["z"].shape
+    torch.Size([8, 10])
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_batch: int = 0,
+        n_labels: int = 0,
+        n_hidden: int = 128,
+        n_latent: int = 10,
+        n_layers: int = 1,
+        n_continuous_cov: int = 0,
+        n_cats_per_cov: Sequence[int] | None = None,
+        dropout_rate: float = 0.1,
+        dispersion: str = "gene",
+        log_variational: bool = True,
+        gene_likelihood: str = "zinb",
+        latent_distribution: str = "normal",
+        encode_covariates: bool = False,
+        deeply_inject_covariates: bool = True,
+        batch_representation: str = "one-hot",
+        use_batch_norm: str = "both",
+        use_layer_norm: str = "none",
+        use_size_factor_key: bool = False,
+        use_observed_lib_size: bool = True,
+        extra_payload_autotune: bool = False,
+        library_log_means: np.ndarray | None = None,
+        library_log_vars: np.ndarray | None = None,
+        var_activation: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        extra_encoder_kwargs: dict | None = None,
+        extra_decoder_kwargs: dict | None = None,
+        batch_embedding_kwargs: dict | None = None,
+    ):
+        super().__init__()
+        check_choice("dispersion", dispersion, DISPERSIONS)
+        check_choice("gene_likelihood", gene_likelihood, LIKELIHOODS)
+        check_choice("latent_distribution", latent_distribution, ("normal", "ln"))
+        check_choice("batch_representation", batch_representation, ("one-hot", "embedding"))
+        check_choice("use_batch_norm", use_batch_norm, NORM_PLACES)
+        check_choice("use_layer_norm", use_layer_norm, NORM_PLACES)
+        self.n_input = n_input
+        self.n_batch = n_batch
+        self.n_labels = n_labels
+        self.n_hidden = n_hidden
+        self.n_latent = n_latent
+        self.n_layers = n_layers
+        self.dispersion = dispersion
+        self.log_variational = log_variational
+        self.gene_likelihood = gene_likelihood
+        self.latent_distribution = latent_distribution
+        self.encode_covariates = encode_covariates
+        self.deeply_inject_covariates = deeply_inject_covariates
+        self.batch_representation = batch_representation
+        self.use_size_factor_key = use_size_factor_key
+        self.use_observed_lib_size = use_size_factor_key or use_observed_lib_size
+        self.extra_payload_autotune = extra_payload_autotune
+        self.minified_data_type: str | None = None
+
+        if not self.use_observed_lib_size:
+            self._register_library_prior(library_log_means, library_log_vars)
+        if dispersion != "gene-cell":
+            self.px_r = nn.Parameter(self._initial_dispersion())
+
+        cats = list(n_cats_per_cov or [])
+        n_cont, cat_list = n_continuous_cov, [n_batch, *cats]
+        if batch_representation == "embedding":
+            self.init_embedding("batch", max(n_batch, 1), **(batch_embedding_kwargs or {}))
+            n_cont += self.get_embedding("batch").embedding_dim
+            cat_list = cats
+        encoder_kwargs = {
+            "n_cat_list": cat_list if encode_covariates else None,
+            "n_hidden": n_hidden,
+            "dropout_rate": dropout_rate,
+            "inject_covariates": deeply_inject_covariates,
+            "use_batch_norm": use_batch_norm in ("encoder", "both"),
+            "use_layer_norm": use_layer_norm in ("encoder", "both"),
+            "var_activation": var_activation,
+            **(extra_encoder_kwargs or {}),
+        }
+        n_encoder_input = n_input + (n_cont if encode_covariates else 0)
+        self.z_encoder = Encoder(
+            n_encoder_input,
+            n_latent,
+            n_layers=n_layers,
+            distribution=latent_distribution,
+            **encoder_kwargs,
+        )
+        self.l_encoder = (
+            None
+            if self.use_observed_lib_size
+            else Encoder(n_encoder_input, 1, n_layers=1, **encoder_kwargs)
+        )
+        self.decoder = CountDecoder(
+            n_latent + n_cont,
+            n_input,
+            n_cat_list=cat_list,
+            n_layers=n_layers,
+            n_hidden=n_hidden,
+            inject_covariates=deeply_inject_covariates,
+            use_batch_norm=use_batch_norm in ("decoder", "both"),
+            use_layer_norm=use_layer_norm in ("decoder", "both"),
+            dispersion_head=dispersion == "gene-cell",
+            dropout_head=gene_likelihood == "zinb",
+            **(extra_decoder_kwargs or {}),
+        )
+
+    def _register_library_prior(self, means: np.ndarray | None, variances: np.ndarray | None):
+        if means is None or variances is None:
+            msg = (
+                "use_observed_lib_size=False makes the library size latent, which needs its prior: "
+                "pass library_log_means and library_log_vars, each of shape (1, n_batch)"
+            )
+            raise InvalidArgumentError(msg)
+        variances = np.maximum(np.asarray(variances), MIN_LIBRARY_VARIANCE)
+        self.register_buffer("library_log_means", torch.from_numpy(np.asarray(means)).float())
+        self.register_buffer("library_log_vars", torch.from_numpy(variances).float())
+
+    def _initial_dispersion(self) -> torch.Tensor:
+        if self.dispersion == "gene":
+            return torch.randn(self.n_input)
+        argument = "n_batch" if self.dispersion == "gene-batch" else "n_labels"
+        n_groups = getattr(self, argument)
+        if n_groups < 1:
+            msg = f'dispersion="{self.dispersion}" needs {argument} >= 1, got {n_groups}'
+            raise InvalidArgumentError(msg)
+        return torch.randn(self.n_input, n_groups)
+
+    # inference ----------------------------------------------------------------------------------
+
+    def _get_inference_input(self, tensors: Minibatch, full_forward_pass: bool = False) -> dict:
+        inputs = {
+            "x": tensors.get(Keys.X),
+            "batch_index": tensors[Keys.BATCH],
+            "cont_covs": tensors.get(Keys.CONT_COVS),
+            "cat_covs": tensors.get(Keys.CAT_COVS),
+        }
+        if Keys.LATENT_MEAN in tensors and not full_forward_pass:
+            inputs |= {
+                "qzm": tensors[Keys.LATENT_MEAN],
+                "qzv": tensors[Keys.LATENT_VAR],
+                "observed_lib_size": tensors[Keys.OBSERVED_LIBRARY],
+            }
+        return inputs
+
+    def inference(
+        self,
+        x: torch.Tensor,
+        batch_index: torch.Tensor,
+        cont_covs: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+        n_samples: int = 1,
+        *,
+        qzm: torch.Tensor | None = None,
+        qzv: torch.Tensor | None = None,
+        observed_lib_size: torch.Tensor | None = None,
+    ) -> dict:
+        """Posterior of the latent variables.
+
+        Parameters
+        ----------
+        x
+            (B, G) counts, dense or CSR.
+        batch_index
+            (B, 1) batch codes.
+        cont_covs, cat_covs
+            (B, n_cont) and (B, n_cat) covariates.
+        n_samples
+            Number S of samples; 1 gives a reparametrised one, more are drawn without gradient.
+        qzm, qzv, observed_lib_size
+            (B, L), (B, L), (B, 1): of minified data, instead of encoding ``x``.
+
+        Returns
+        -------
+        dict with ``z`` (B, L) or (S, B, L); ``qz`` Normal with (B, L) parameters; ``ql`` Normal (B, 1)
+        or None; ``library`` (B, 1) or (S, B, 1), natural log (-inf for an empty cell).
+        """
+        if qzm is not None:
+            qz = Normal(qzm, qzv.sqrt(), validate_args=False)
+            return self._draw(qz, None, torch.log(observed_lib_size), None, None, n_samples)
+        qz, z, ql, library = self._encode(x, batch_index, cont_covs, cat_covs)
+        return self._draw(qz, ql, library, z, library, n_samples)
+
+    def _encode(self, x, batch_index, cont_covs, cat_covs):
+        cats = self._categories(batch_index, cat_covs)
+        features = log1p_counts(x) if self.log_variational else x
+        if self.encode_covariates:
+            extra = self._continuous(batch_index, cont_covs)
+            if extra is not None:
+                dense = features if features.layout == torch.strided else features.to_dense()
+                features = torch.cat([dense, extra], dim=-1)
+        qz, z = self.z_encoder(features, *cats)
+        if self.l_encoder is None:
+            return qz, z, None, torch.log(row_sums(x))
+        ql, library = self.l_encoder(features, *cats)
+        return qz, z, ql, library
+
+    def _draw(self, qz, ql, fixed_library, z, library, n_samples: int) -> dict:
+        """Put outputs together, drawing S samples without gradient where they are wanted."""
+        if z is None or n_samples > 1:
+            shape = (n_samples,) if n_samples > 1 else ()
+            z = self.z_encoder.z_transformation(qz.sample(shape))
+            library = fixed_library.expand(*shape, *fixed_library.shape)
+            if ql is not None:
+                library = ql.sample(shape)
+        return {"z": z, "qz": qz, "ql": ql, "library": library}
+
+    def _categories(
+        self, batch_index: torch.Tensor, cat_covs: torch.Tensor | None
+    ) -> list[torch.Tensor]:
+        cats = [] if cat_covs is None else list(torch.split(cat_covs, 1, dim=1))
+        return cats if self.batch_representation == "embedding" else [batch_index, *cats]
+
+    def _continuous(
+        self, batch_index: torch.Tensor, cont_covs: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        parts = [] if cont_covs is None else [cont_covs]
+        if self.batch_representation == "embedding":
+            parts.append(self.compute_embedding("batch", batch_index))
+        return torch.cat(parts, dim=-1) if parts else None
+
+    # generative ---------------------------------------------------------------------------------
+
+    def _get_generative_input(self, tensors: Minibatch, inference_outputs: dict) -> dict:
+        size_factor = tensors.get(Keys.SIZE_FACTOR)
+        return {
+            "z": inference_outputs["z"],
+            "library": inference_outputs["library"],
+            "batch_index": tensors[Keys.BATCH],
+            "cont_covs": tensors.get(Keys.CONT_COVS),
+            "cat_covs": tensors.get(Keys.CAT_COVS),
+            "size_factor": None if size_factor is None else torch.log(size_factor),
+            "y": tensors.get(Keys.LABELS),
+        }
+
+    def generative(
+        self,
+        z: torch.Tensor,
+        library: torch.Tensor,
+        batch_index: torch.Tensor,
+        cont_covs: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+        size_factor: torch.Tensor | None = None,
+        y: torch.Tensor | None = None,
+        transform_batch: int | torch.Tensor | None = None,
+    ) -> dict:
+        """Distribution of the counts.
+
+        Parameters
+        ----------
+        z
+            (B, L) or (S, B, L).
+        library
+            (B, 1) or (S, B, 1), natural log.
+        batch_index, cont_covs, cat_covs
+            Covariates, (B, .).
+        size_factor
+            (B, 1) natural log; used only with ``use_size_factor_key``.
+        y
+            (B, 1) label codes, for ``dispersion="gene-label"``.
+        transform_batch
+            Batch code that replaces every entry of ``batch_index``.
+
+        Returns
+        -------
+        dict with ``px`` (shapes (B, G) or (S, B, G)), ``pl`` prior of the library (B, 1) or None,
+        ``pz`` N(0, 1) shaped like ``z``.
+        """
+        if transform_batch is not None:
+            batch_index = torch.ones_like(batch_index) * transform_batch
+        if not self.use_size_factor_key:
+            size_factor = library
+        extra = self._continuous(batch_index, cont_covs)
+        decoder_input = z
+        if extra is not None:
+            decoder_input = torch.cat([z, extra.expand(*z.shape[:-1], -1)], dim=-1)
+        heads = self.decoder(decoder_input, *self._categories(batch_index, cat_covs))
+        px = self._count_distribution(heads, size_factor, batch_index, y)
+        pl = None
+        if not self.use_observed_lib_size:
+            codes = (
+                batch_index.flatten() if self.n_batch > 1 else torch.zeros_like(batch_index[:, 0])
+            )
+            pl = Normal(
+                self.library_log_means[0, codes].unsqueeze(-1),
+                self.library_log_vars[0, codes].sqrt().unsqueeze(-1),
+                validate_args=False,
+            )
+        pz = Normal(torch.zeros_like(z), torch.ones_like(z), validate_args=False)
+        return {"px": px, "pl": pl, "pz": pz}
+
+    def _dispersion(
+        self, head: torch.Tensor | None, batch_index: torch.Tensor, y: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log inverse dispersion, and the table row of each cell where it is a table."""
+        if head is not None:
+            return head, None
+        if self.dispersion == "gene":
+            return self.px_r, None
+        group = batch_index if self.dispersion == "gene-batch" else y
+        if group is None:
+            msg = 'dispersion="gene-label" needs the labels `y` of the cells, got None'
+            raise InvalidArgumentError(msg)
+        return self.px_r.t(), group.flatten()
+
+    def _count_distribution(self, heads, library, batch_index, y):
+        activation = "softplus" if self.use_size_factor_key else "softmax"
+        if self.gene_likelihood == "poisson":
+            return Poisson.from_logits(heads.scale_logits, library, activation)
+        log_theta, rows = self._dispersion(heads.log_theta, batch_index, y)
+        if self.gene_likelihood == "nb":
+            return NegativeBinomial.from_logits(
+                heads.scale_logits, library, log_theta, activation, rows
+            )
+        if self.gene_likelihood == "zinb":
+            return ZeroInflatedNegativeBinomial.from_logits(
+                heads.scale_logits, library, log_theta, heads.zi_logits, activation, rows
+            )
+        rate = Rate(heads.scale_logits, library, activation)
+        std = torch.exp(log_theta if rows is None else log_theta[rows])
+        return NormalLikelihood(rate.mu, std, normal_mu=rate.scale, validate_args=False)
+
+    # loss ---------------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        tensors: Minibatch,
+        inference_outputs: dict,
+        generative_outputs: dict,
+        kl_weight: float | torch.Tensor = 1.0,
+    ) -> LossOutput:
+        """Negative evidence lower bound, mean over cells, in nats.
+
+        ``mean(R + kl_weight * KL(qz || N(0, I)) + KL(ql || pl))``; the library's divergence is not
+        warmed up.
+
+        Parameters
+        ----------
+        tensors
+            Minibatch.
+        inference_outputs, generative_outputs
+            Of :meth:`inference` and :meth:`generative`.
+        kl_weight
+            Weight of the divergence of z, >= 0.
+
+        Raises
+        ------
+        ValueError
+            If the counts were minified away.
+        """
+        if Keys.X not in tensors:
+            msg = "the loss needs counts, but these data were minified without them"
+            raise InvalidArgumentError(msg)
+        qz, ql = inference_outputs["qz"], inference_outputs["ql"]
+        pz, pl = generative_outputs["pz"], generative_outputs["pl"]
+        kl_z = kl_divergence(qz, pz).sum(-1)
+        kl_l = torch.zeros_like(kl_z) if ql is None else kl_divergence(ql, pl).sum(-1)
+        reconstruction = -generative_outputs["px"].log_prob_sum(tensors[Keys.X])
+        payload = {"z": inference_outputs["z"], "batch": tensors[Keys.BATCH]}
+        if Keys.LABELS in tensors:
+            payload["labels"] = tensors[Keys.LABELS]
+        return LossOutput(
+            loss=(reconstruction + kl_weight * kl_z + kl_l).mean(),
+            reconstruction_loss=reconstruction,
+            kl_local={"kl_divergence_l": kl_l, "kl_divergence_z": kl_z},
+            extra_metrics=payload if self.extra_payload_autotune else None,
+            n_obs_minibatch=qz.loc.shape[0],
+        )
+
+    # questions ----------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        tensors: Minibatch,
+        n_samples: int = 1,
+        max_poisson_rate: float = 1e8,
+        generative_kwargs: dict | None = None,
+    ) -> torch.Tensor:
+        """Posterior predictive counts.
+
+        Parameters
+        ----------
+        tensors
+            Minibatch.
+        n_samples
+            Number S of draws of z, each giving one draw of counts.
+        max_poisson_rate
+            Poisson rates are cut here.
+        generative_kwargs
+            E.g. ``{"transform_batch": 1}``.
+
+        Returns
+        -------
+        (B, G), or (B, G, S) for S > 1, on the CPU.
+        """
+        _, generative_outputs = self.forward(
+            to_device(tensors, self.device),
+            inference_kwargs={"n_samples": n_samples},
+            generative_kwargs=generative_kwargs,
+            compute_loss=False,
+        )
+        px = generative_outputs["px"]
+        if self.gene_likelihood == "poisson":
+            px = Poisson(px.rate.clamp(max=max_poisson_rate))
+        counts = px.sample()
+        return (counts.permute(1, 2, 0) if n_samples > 1 else counts).cpu()
+
+    @torch.inference_mode()
+    def marginal_ll(
+        self,
+        tensors: Minibatch,
+        n_mc_samples: int,
+        return_mean: bool = False,
+        n_mc_samples_per_pass: int = 1,
+    ) -> torch.Tensor | float:
+        """Importance-sampled log-likelihood of each cell, in nats.
+
+        Parameters
+        ----------
+        tensors
+            Minibatch.
+        n_mc_samples
+            Number of samples, rounded up to a whole number of passes.
+        return_mean
+            Return the mean over cells as a float.
+        n_mc_samples_per_pass
+            Samples drawn at once; more is faster and takes more memory.
+
+        Returns
+        -------
+        (B,) on the CPU, or a float.
+        """
+        tensors = to_device(tensors, self.device)
+        if n_mc_samples_per_pass > n_mc_samples:
+            warnings.warn(
+                f"n_mc_samples_per_pass={n_mc_samples_per_pass} is more than "
+                f"n_mc_samples={n_mc_samples}; using the latter",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            n_mc_samples_per_pass = n_mc_samples
+        outputs = self.inference(**self._get_inference_input(tensors))
+        n_passes = math.ceil(n_mc_samples / n_mc_samples_per_pass)
+        log_weights = torch.cat(
+            [self._log_weights(tensors, outputs, n_mc_samples_per_pass) for _ in range(n_passes)]
+        )
+        log_likelihood = torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
+        return log_likelihood.mean().item() if return_mean else log_likelihood.cpu()
+
+    def _log_weights(self, tensors: Minibatch, outputs: dict, n_samples: int) -> torch.Tensor:
+        """(S, B) log of p(x, z, l) / q(z, l | x); z is weighed before its transformation."""
+        qz, ql = outputs["qz"], outputs["ql"]
+        u = qz.sample((n_samples,))
+        library = outputs["library"].expand(n_samples, -1, -1)
+        if ql is not None:
+            library = ql.sample((n_samples,))
+        drawn = {"z": self.z_encoder.z_transformation(u), "library": library}
+        generative_outputs = self.generative(**self._get_generative_input(tensors, drawn))
+        prior = Normal(torch.zeros_like(u), torch.ones_like(u), validate_args=False)
+        log_weights = generative_outputs["px"].log_prob_sum(tensors[Keys.X])
+        log_weights = log_weights + (prior.log_prob(u) - qz.log_prob(u)).sum(-1)
+        if ql is not None:
+            pl = generative_outputs["pl"]
+            log_weights = log_weights + (pl.log_prob(library) - ql.log_prob(library)).sum(-1)
+        return log_weights

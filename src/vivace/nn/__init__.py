@@ -1,0 +1,8 @@
+"""Building blocks of the modules: tensors in, tensors out."""
+
+from vivace.nn.decoder import CountDecoder, DecoderOutput
+from vivace.nn.embedding import Embedding
+from vivace.nn.encoder import Encoder
+from vivace.nn.fc import FCLayers
+
+__all__ = ["CountDecoder", "DecoderOutput", "Embedding", "Encoder", "FCLayers"]

@@ -1,0 +1,191 @@
+"""Fully connected layers with covariates injected beside each layer's input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vivace.kernels import sparse_linear
+
+
+class FCLayers(nn.Module):
+    """Stack of Linear, norm, activation, dropout; covariates enter as extra input columns.
+
+    The weight of an injected layer has the columns ``input, continuous, one-hot(cat_1), ...``. The
+    one-hot block is never formed: multiplying by it is looking up one weight column per cell.
+
+    Parameters
+    ----------
+    n_in, n_out
+        Width of the input and of the output.
+    n_cat_list
+        Number of categories of each categorical covariate; 0 or 1 contributes no column.
+    n_cont
+        Number of continuous covariates.
+    n_layers, n_hidden
+        Number of layers and width of all but the last.
+    dropout_rate
+        Dropout after every layer, the last one included.
+    use_batch_norm
+        BatchNorm1d(momentum=0.01, eps=0.001) in every layer.
+    use_layer_norm
+        LayerNorm without affine parameters in every layer.
+    use_activation
+        Whether layers end in ``activation_fn``.
+    bias
+        Whether the linear maps have a bias.
+    inject_covariates
+        Covariates into every layer (True) or into the first only.
+    activation_fn
+        Class of the activation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layers = FCLayers(5, 3, n_cat_list=[2], n_layers=2, n_hidden=8)
+    >>> layers(torch.ones(4, 5), torch.tensor([[0], [1], [0], [1]])).shape
+    torch.Size([4, 3])
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        n_cat_list: Sequence[int] | None = None,
+        n_cont: int = 0,
+        n_layers: int = 1,
+        n_hidden: int = 128,
+        dropout_rate: float = 0.1,
+        use_batch_norm: bool = True,
+        use_layer_norm: bool = False,
+        use_activation: bool = True,
+        bias: bool = True,
+        inject_covariates: bool = True,
+        activation_fn: Callable[[], nn.Module] = nn.ReLU,
+    ):
+        super().__init__()
+        self.n_cat_list = [n if n > 1 else 0 for n in n_cat_list or []]
+        self.n_cont = n_cont
+        self.inject_covariates = inject_covariates
+        n_cov = n_cont + sum(self.n_cat_list)
+        widths = [n_in] + [n_hidden] * (n_layers - 1) + [n_out]
+        self.fc_layers = nn.ModuleDict()
+        for i, (width_in, width_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            n_extra = n_cov if self._injects(i) else 0
+            # slot numbers are those of published checkpoints, so that state-dict names agree
+            slots: dict[str, nn.Module] = {"0": nn.Linear(width_in + n_extra, width_out, bias=bias)}
+            if use_batch_norm:
+                slots["1"] = nn.BatchNorm1d(width_out, momentum=0.01, eps=0.001)
+            if use_layer_norm:
+                slots["2"] = nn.LayerNorm(width_out, elementwise_affine=False)
+            if use_activation:
+                slots["3"] = activation_fn()
+            if dropout_rate > 0:
+                slots["4"] = nn.Dropout(dropout_rate)
+            self.fc_layers[f"Layer {i}"] = nn.ModuleDict(slots)
+
+    def forward(
+        self, x: torch.Tensor, *cats: torch.Tensor | None, cont: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Apply the stack.
+
+        Parameters
+        ----------
+        x
+            (B, n_in), dense or CSR, or (S, B, n_in).
+        cats
+            One (B, 1) int64 tensor of codes, or a (B, n) matrix of (soft) one-hots, for each entry of
+            ``n_cat_list``; more are ignored.
+        cont
+            (B, n_cont) continuous covariates.
+
+        Returns
+        -------
+        (B, n_out) or (S, B, n_out).
+
+        Raises
+        ------
+        ValueError
+            If a categorical covariate is missing.
+        """
+        self._check_covariates(cats)
+        for i, slots in enumerate(self.fc_layers.values()):
+            if self._injects(i):
+                x = self._linear_with_covariates(slots["0"], x, cats, cont)
+            else:
+                x = sparse_linear(x, slots["0"].weight, slots["0"].bias)
+            for slot, layer in slots.items():
+                if slot == "1":
+                    x = batch_norm(layer, x)
+                elif slot != "0":
+                    x = layer(x)
+        return x
+
+    def _injects(self, layer: int) -> bool:
+        return layer == 0 or self.inject_covariates
+
+    def _check_covariates(self, cats: tuple[torch.Tensor | None, ...]) -> None:
+        missing = [
+            i for i, n in enumerate(self.n_cat_list) if n and (i >= len(cats) or cats[i] is None)
+        ]
+        if missing or len(cats) < len(self.n_cat_list):
+            msg = (
+                f"expected {len(self.n_cat_list)} categorical covariates, got {len(cats)}"
+                f"{f'; entries {missing} are missing' if missing else ''}"
+            )
+            raise ValueError(msg)
+
+    def _linear_with_covariates(
+        self,
+        linear: nn.Linear,
+        x: torch.Tensor,
+        cats: tuple[torch.Tensor | None, ...],
+        cont: torch.Tensor | None,
+    ) -> torch.Tensor:
+        start = linear.in_features - self.n_cont - sum(self.n_cat_list)
+        if start == linear.in_features:
+            return sparse_linear(x, linear.weight, linear.bias)
+        out = sparse_linear(x, linear.weight[:, :start], linear.bias)
+        if self.n_cont:
+            if cont is None:
+                msg = f"expected {self.n_cont} continuous covariates, got none"
+                raise ValueError(msg)
+            out = out + F.linear(cont, linear.weight[:, start : start + self.n_cont])
+            start += self.n_cont
+        for n, cat in zip(self.n_cat_list, cats, strict=False):
+            if n:
+                out = out + categorical_linear(linear.weight[:, start : start + n], cat)
+                start += n
+        return out
+
+
+def categorical_linear(weight: torch.Tensor, cat: torch.Tensor) -> torch.Tensor:
+    """One-hot(cat) times ``weight`` transposed: (H, n) and (B, 1) codes to (B, H).
+
+    A ``cat`` whose width is n already is taken as (soft) one-hots.
+    """
+    if cat.shape[-1] == weight.shape[1]:
+        return F.linear(cat.to(weight.dtype), weight)
+    return F.embedding(cat.squeeze(-1).long(), weight.t())
+
+
+def batch_norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """BatchNorm of (B, H), or of each (B, H) slice of (S, B, H).
+
+    Raises
+    ------
+    ValueError
+        In training mode with a single cell, which has no variance.
+    """
+    if norm.training and x.shape[-2] == 1:
+        msg = (
+            "batch normalisation needs at least 2 cells in a training minibatch, got 1; "
+            "use more cells or use_batch_norm='none' (layer normalisation works with one cell)"
+        )
+        raise ValueError(msg)
+    if x.dim() == 2:
+        return norm(x)
+    return torch.stack([norm(slice_) for slice_ in x])

@@ -1,0 +1,23 @@
+"""The sections of the page, in order. A new one is a file here and one line below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vivace.report.page import Section
+from vivace.report.run import Run
+from vivace.report.sections.data import data
+from vivace.report.sections.glance import glance
+from vivace.report.sections.latent import latent
+from vivace.report.sections.predictive import predictive
+from vivace.report.sections.settings import settings
+from vivace.report.sections.training import training
+
+SECTIONS: list[Callable[[Run], Section | None]] = [
+    glance,
+    latent,
+    training,
+    predictive,
+    data,
+    settings,
+]

@@ -1,0 +1,69 @@
+"""What went in: counts per cell, groups of cells, what was left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vivace.report.draw import FIRST, INK, canvas, log_ticks
+from vivace.report.page import Cards, Figure, Section, Table
+from vivace.report.run import Run
+from vivace.report.words import number, percent
+
+MOST_ROWS = 40
+
+
+def data(run: Run) -> Section:
+    """Summary of the data."""
+    summary = run.summary
+    counts = summary["counts_per_cell"]
+    cards = [
+        (number(counts["median"]), "median counts per cell"),
+        (number(summary["genes_per_cell"]["median"]), "median genes per cell"),
+        (percent(summary["zero_fraction"]), "zeros"),
+    ]
+    blocks: list[Any] = [Cards(cards), depth(counts)]
+    blocks += [group(g) for g in summary.get("groups", [])]
+    if summary.get("notes"):
+        blocks.append(Table("Notes on the data", ["Note"], [[n] for n in summary["notes"]]))
+    source = summary.get("source")
+    lead = f"Read from {source}." if source else "Given as an object in memory."
+    return Section("data", "The data", lead, blocks)
+
+
+def depth(counts: dict[str, Any]) -> Figure:
+    """Histogram of counts per cell."""
+    edges, cells = np.array(counts["histogram"]["edges"]), counts["histogram"]["cells"]
+    with canvas() as sheet:
+        axes = sheet.axes
+        axes.stairs(cells, edges, fill=True, color=FIRST, alpha=0.85, linewidth=0)
+        axes.axvline(
+            max(counts["median"], edges[0]), color=INK, linewidth=1.2, linestyle=(0, (4, 3))
+        )
+        log_ticks(axes, "x")
+        axes.set(xlabel="counts per cell", ylabel="cells")
+        axes.grid(visible=False, axis="x")
+    low, high = number(counts["q05"]), number(counts["q95"])
+    return Figure(
+        "Sequencing depth",
+        sheet.svg,
+        f"Histogram of counts per cell; median {number(counts['median'])}.",
+        f"How many molecules were counted in each cell. Nine in ten cells have {low} to {high}; the "
+        "dashed line is the median.",
+        "One hump. A second hump at the low end is often empty droplets or damaged cells, better "
+        "removed before fitting.",
+    )
+
+
+def group(group: dict[str, Any]) -> Table:
+    """Cells per batch, cell type or the like."""
+    ordered = sorted(group["cells"].items(), key=lambda item: -item[1])
+    total, most = sum(group["cells"].values()), max(group["cells"].values())
+    shown = ordered[:MOST_ROWS]
+    rows = [[name, f"{n:,}", percent(n / total)] for name, n in shown]
+    if len(ordered) > MOST_ROWS:
+        rest = sum(n for _, n in ordered[MOST_ROWS:])
+        rows.append([f"{len(ordered) - MOST_ROWS} more", f"{rest:,}", percent(rest / total)])
+    bars = [100 * n / most for _, n in shown] + [0.0] * (len(rows) - len(shown))
+    return Table(f"Cells per {group['key']}", [group["key"], "cells", "share"], rows, bars)

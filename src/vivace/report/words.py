@@ -1,0 +1,69 @@
+"""Numbers and times as people write them."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Short form with thousands separators; a dash for what is missing.
+
+    Examples
+    --------
+    >>> number(12345), number(1234.5), number(0.12345), number(2.0), number(None)
+    ('12,345', '1,234', '0.123', '2', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    if float(value).is_integer() or abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:,.{digits}g}"
+
+
+def percent(fraction: float) -> str:
+    """Fraction in percent.
+
+    Examples
+    --------
+    >>> percent(0.949), percent(0.001), percent(1.0)
+    ('95 %', '0.1 %', '100 %')
+    """
+    value = 100 * fraction
+    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.1g} %"
+
+
+def duration(seconds: float) -> str:
+    """Time in the units one would say it in.
+
+    Examples
+    --------
+    >>> duration(0.4), duration(42.0), duration(150), duration(7300)
+    ('0.4 s', '42 s', '2 min 30 s', '2 h 2 min')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def plain(value: object) -> str:
+    """Value of a setting as one reads it aloud.
+
+    Examples
+    --------
+    >>> plain(None), plain(True), plain(0.001), plain([1, 2]), plain("zinb"), plain({"a": 1})
+    ('not set', 'yes', '0.001', '1, 2', 'zinb', 'a: 1')
+    """
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {plain(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(v) for v in value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

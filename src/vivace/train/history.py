@@ -1,0 +1,87 @@
+"""Metrics of training: running sums without waiting for the device, one row an epoch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pandas as pd
+import torch
+
+from vivace.modules.base import LossOutput
+
+
+class EpochMetrics:
+    """Sums of the loss terms over the minibatches of one epoch."""
+
+    def __init__(self):
+        self._sums: dict[str, torch.Tensor] = {}
+        self._n_obs = 0
+        self._n_batches = 0
+
+    def add(self, losses: LossOutput) -> None:
+        """Add a minibatch; stays on the device."""
+        n = losses.n_obs_minibatch
+        self._n_obs += n
+        self._n_batches += 1
+        self._add("loss", losses.loss.detach())
+        self._add("reconstruction_loss", losses.reconstruction_loss_sum.detach())
+        self._add("kl_local", losses.kl_local_sum.detach())
+        self._add("kl_global", losses.kl_global_sum.detach())
+        for name, value in losses.extra_metrics.items():
+            if value.dim() == 0:
+                self._add(f"extra:{name}", value.detach() * n)
+
+    def _add(self, name: str, value: torch.Tensor) -> None:
+        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+
+    def result(self, mode: str, n_train: int) -> dict[str, float]:
+        """Metrics of the epoch, named ``<metric>_<mode>``; per cell, nats, lower is better."""
+        if not self._n_batches:
+            return {}
+        names = list(self._sums)
+        values = torch.stack([self._sums[n].double() for n in names]).tolist()  # the one sync
+        sums = dict(zip(names, values, strict=True))
+        reconstruction = sums["reconstruction_loss"] / self._n_obs
+        kl_local = sums["kl_local"] / self._n_obs
+        kl_global = sums["kl_global"] / self._n_batches
+        metrics = {
+            f"elbo_{mode}": reconstruction + kl_local + kl_global / n_train,
+            f"reconstruction_loss_{mode}": reconstruction,
+            f"kl_local_{mode}": kl_local,
+            f"kl_global_{mode}": kl_global,
+        }
+        loss_name = "train_loss" if mode == "train" else f"{mode}_loss"
+        metrics[loss_name] = sums["loss"] / self._n_batches
+        for name, value in sums.items():
+            if name.startswith("extra:"):
+                metrics[f"{name.removeprefix('extra:')}_{mode}"] = value / self._n_obs
+        return metrics
+
+
+class History:
+    """Metric name to its value at each epoch."""
+
+    def __init__(self, records: dict[str, dict[int, float]] | None = None):
+        self.records: dict[str, dict[int, float]] = defaultdict(dict)
+        for name, values in (records or {}).items():
+            self.records[name] = {int(epoch): value for epoch, value in values.items()}
+
+    def add(self, epoch: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self.records[name][epoch] = value
+
+    def last(self, name: str) -> float | None:
+        values = self.records.get(name)
+        return values[max(values)] if values else None
+
+    @property
+    def n_epochs(self) -> int:
+        """Number of the next epoch."""
+        return 1 + max((max(v) for v in self.records.values() if v), default=-1)
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """One-column DataFrames with the epoch as index."""
+        return {
+            name: pd.DataFrame({name: values}).rename_axis("epoch")
+            for name, values in self.records.items()
+        }

@@ -1,0 +1,231 @@
+"""The training loop, top to bottom. It knows minibatches and modules, no model and no file format."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from vivace.errors import InvalidArgumentError, TrainingError
+from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.settings import seeded
+from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from vivace.train.history import EpochMetrics, History
+from vivace.train.options import TrainOptions
+from vivace.train.progress import progress_bar
+from vivace.train.result import TrainResult
+from vivace.train.schedule import FACTORS
+from vivace.train.stopping import BestSoFar, Interrupt, snapshot
+
+
+class Batches(Protocol):
+    """A stream of minibatches that can be passed over again and again."""
+
+    n_obs: int
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int) -> Iterator[Any]: ...
+
+
+def fit(
+    module: BaseModule,
+    train: Batches,
+    validation: Batches | None = None,
+    *,
+    options: TrainOptions,
+    loss_kwargs: dict[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
+    history: History | None = None,
+    progress: bool = False,
+) -> TrainResult:
+    """Train a module.
+
+    Parameters
+    ----------
+    module
+        Trained in place; in evaluation mode afterwards.
+    train, validation
+        Minibatches; without validation there is no held-out loss.
+    options
+        See :class:`TrainOptions`.
+    loss_kwargs
+        Passed on to ``module.loss``.
+    device
+        Where to train.
+    seed
+        Of dropout and sampling; torch's global generator is left as it was.
+    checkpoint
+        File to write a checkpoint to.
+    resume
+        Checkpoint to go on from; the result is that of a run never interrupted, to the bit on CPU.
+    history
+        Of earlier training, to be continued.
+    progress
+        Show a progress bar if the terminal is one.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite: the module then has the last good weights.
+    """
+    if options.early_stopping and validation is None:
+        msg = "early_stopping=True needs held-out cells, but the validation set is empty"
+        raise InvalidArgumentError(msg)
+    started = time.perf_counter()
+    module.to(device)
+    optimizer = make_optimizer(module, options)
+    start, history, best = 0, History() if history is None else history, BestSoFar()
+    n_before = history.n_epochs  # of earlier training
+    stopped = "finished"
+    with seeded(seed), Interrupt() as interrupt:
+        if resume is not None:
+            state = load_checkpoint(resume, module, optimizer, options)
+            start, history, best = state.next_epoch, state.history, state.best
+            n_before = history.n_epochs - start
+        trainer = Trainer(module, train, optimizer, options, loss_kwargs or {}, interrupt)
+        with progress_bar(options.max_epochs, start, show=progress) as on_epoch:
+            for epoch in range(start, options.max_epochs):
+                metrics = trainer.epoch(epoch)
+                if interrupt.requested:
+                    stopped = "interrupted"
+                    break
+                if validation is not None and (epoch + 1) % options.check_val_every_n_epoch == 0:
+                    metrics |= trainer.evaluate(validation, metrics["kl_weight"])
+                history.add(n_before + epoch, metrics)
+                best.update(metrics.get(options.early_stopping_monitor), epoch, module, options)
+                on_epoch(epoch, metrics)
+                if checkpoint is not None and (epoch + 1) % options.checkpoint_every_n_epochs == 0:
+                    now = Progress(epoch + 1, history, best)
+                    save_checkpoint(checkpoint, module, optimizer, now, options)
+                if best.is_stale(epoch, options):
+                    stopped = "early stopping"
+                    break
+    wants_best = options.keep_best or stopped != "finished"
+    if wants_best and best.weights is not None:
+        module.load_state_dict(best.weights)
+    module.eval()
+    return TrainResult(
+        history=history,
+        stopped=stopped,
+        epochs=history.n_epochs,
+        best_epoch=n_before + best.epoch if wants_best and best.weights is not None else None,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def make_optimizer(module: BaseModule, options: TrainOptions) -> torch.optim.Optimizer:
+    """Adam or AdamW, fused, over the module's parameter groups."""
+    groups = module.parameter_groups(options.lr, options.weight_decay)
+    for group in groups:
+        group["peak_lr"] = group["lr"]
+    kind = torch.optim.AdamW if options.optimizer == "AdamW" else torch.optim.Adam
+    return kind(groups, eps=options.eps, fused=True)
+
+
+@dataclass
+class Trainer:
+    """One module with what it takes to pass over its cells."""
+
+    module: BaseModule
+    batches: Batches
+    optimizer: torch.optim.Optimizer
+    options: TrainOptions
+    loss_kwargs: dict[str, Any]
+    interrupt: Interrupt
+    last_finite: float = math.nan
+
+    def __post_init__(self):
+        self.device = self.module.device
+        self.n_steps = self.options.max_epochs * len(self.batches)
+
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the training cells; returns its metrics.
+
+        If the loss stops being finite, or a second Ctrl-C breaks a step, the weights of the start of
+        the epoch are put back.
+        """
+        good = snapshot(self.module)
+        try:
+            return self._pass(epoch)
+        except (TrainingError, KeyboardInterrupt):
+            self.module.load_state_dict(good)
+            self.module.eval()
+            raise
+
+    def _pass(self, epoch: int) -> dict[str, float]:
+        self.module.train()
+        metrics = EpochMetrics()
+        kl_weight = self.options.max_kl_weight
+        first = epoch * len(self.batches)
+        for step, tensors in enumerate(self.batches.epoch(epoch), start=first):
+            if self.interrupt.requested:
+                break
+            kl_weight = self.options.kl_weight(epoch, step, self.n_steps)
+            losses = self.step(to_device(tensors, self.device), step, kl_weight)
+            if self.device.type == "cpu":  # elsewhere looking at the loss would wait for the device
+                self._check_finite(losses.loss.item(), epoch, step)
+            metrics.add(losses)
+        result = metrics.result("train", self.batches.n_obs)
+        if result:
+            self._check_finite(result["train_loss"], epoch, first + len(self.batches) - 1)
+        return {**result, "kl_weight": kl_weight}
+
+    def step(self, tensors: Any, step: int, kl_weight: float) -> LossOutput:
+        """Forward, backward, update."""
+        factor = FACTORS[self.options.lr_schedule](step, self.n_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        self.module.on_step(kl_weight)
+        with self.autocast():
+            loss_kwargs = {**self.loss_kwargs, "kl_weight": kl_weight}
+            *_, losses = self.module(tensors, loss_kwargs=loss_kwargs)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.loss.backward()
+        if self.options.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options.max_grad_norm)
+        self.optimizer.step()
+        return losses
+
+    @torch.inference_mode()
+    def evaluate(self, batches: Batches, kl_weight: float) -> dict[str, float]:
+        """Held-out metrics, with the same random draws every time so that epochs compare."""
+        self.module.eval()
+        metrics = EpochMetrics()
+        loss_kwargs = {**self.loss_kwargs, "kl_weight": kl_weight}
+        with seeded(0), self.autocast():
+            for tensors in batches.epoch(0):
+                *_, losses = self.module(tensors, loss_kwargs=loss_kwargs)
+                metrics.add(losses)
+        return metrics.result("validation", self.batches.n_obs)
+
+    def autocast(self) -> AbstractContextManager:
+        """Matrix products in bfloat16, if asked for."""
+        if self.options.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _check_finite(self, loss: float, epoch: int, step: int) -> None:
+        if math.isfinite(loss):
+            self.last_finite = loss
+            return
+        msg = (
+            f"the loss became {loss} at step {step} (epoch {epoch}); the last finite loss was "
+            f"{self.last_finite:g}. The model has the weights of the start of this epoch. Likely "
+            "causes: a learning rate that is too high (try a tenth of it), values that are not raw "
+            "counts, or cells with extreme counts"
+        )
+        raise TrainingError(msg)

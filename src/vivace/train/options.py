@@ -1,0 +1,125 @@
+"""Options of the training loop, each with its meaning and its range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from vivace.errors import InvalidArgumentError, check_choice
+
+SCHEDULES = ("constant", "one_cycle")
+OPTIMIZERS = ("Adam", "AdamW")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything the training loop can be told.
+
+    Attributes
+    ----------
+    max_epochs
+        Passes over the training cells.
+    batch_size
+        Cells in a minibatch.
+    optimizer
+        "Adam" (weight decay is added to the gradient) or "AdamW".
+    lr
+        Learning rate; the peak of a one-cycle schedule.
+    lr_schedule
+        "constant", or "one_cycle" (warm up over the first 30 % of steps, then anneal to zero).
+    weight_decay
+        Strength of weight decay.
+    eps
+        Adam's epsilon.
+    max_grad_norm
+        Gradients are clipped to this norm; None leaves them.
+    n_epochs_kl_warmup
+        Epochs over which the weight of the KL term rises from ``min_kl_weight`` to
+        ``max_kl_weight``; None or 0 for none.
+    n_steps_kl_warmup
+        The same in steps; used only without ``n_epochs_kl_warmup``.
+    kl_warmup_fraction
+        The same as a fraction of the run; used only without the two above.
+    min_kl_weight, max_kl_weight
+        Ends of the KL warm-up.
+    early_stopping
+        Stop when the held-out loss has not improved for a while.
+    early_stopping_monitor
+        Column of the history to watch; lower is better.
+    early_stopping_patience
+        Epochs without improvement before stopping.
+    early_stopping_min_delta
+        An improvement must be larger than this.
+    early_stopping_warmup_epochs
+        Epochs before early stopping begins to watch.
+    keep_best
+        End with the weights of the epoch with the best held-out loss, rather than the last ones.
+    check_val_every_n_epoch
+        How often to evaluate the held-out cells.
+    checkpoint_every_n_epochs
+        How often a checkpoint is written, where a place for it is given.
+    precision
+        "float32", or "bf16" for matrix products in bfloat16.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> TrainOptions(max_epochs=10).kl_weight(epoch=0, step=0, n_steps=100)
+    1.0
+    >>> TrainOptions(max_epochs=400, n_epochs_kl_warmup=400).kl_weight(100, 0, 1000)
+    0.25
+    """
+
+    max_epochs: int = 400
+    batch_size: int = 128
+    optimizer: str = "Adam"
+    lr: float = 1e-3
+    lr_schedule: str = "constant"
+    weight_decay: float = 1e-6
+    eps: float = 0.01
+    max_grad_norm: float | None = None
+    n_epochs_kl_warmup: int | None = None
+    n_steps_kl_warmup: int | None = None
+    kl_warmup_fraction: float = 0.0
+    min_kl_weight: float = 0.0
+    max_kl_weight: float = 1.0
+    early_stopping: bool = False
+    early_stopping_monitor: str = "elbo_validation"
+    early_stopping_patience: int = 45
+    early_stopping_min_delta: float = 0.0
+    early_stopping_warmup_epochs: int = 0
+    keep_best: bool = False
+    check_val_every_n_epoch: int = 1
+    checkpoint_every_n_epochs: int = 1
+    precision: str = "float32"
+
+    def __post_init__(self):
+        check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("precision", self.precision, ("float32", "bf16"))
+        for name in ("max_epochs", "batch_size", "lr", "eps", "check_val_every_n_epoch"):
+            if getattr(self, name) <= 0:
+                msg = f"{name}={getattr(self, name)} must be > 0"
+                raise InvalidArgumentError(msg)
+        if not 0 <= self.kl_warmup_fraction <= 1:
+            msg = f"kl_warmup_fraction={self.kl_warmup_fraction} must lie in [0, 1]"
+            raise InvalidArgumentError(msg)
+
+    def kl_weight(self, epoch: int, step: int, n_steps: int) -> float:
+        """Weight of the KL term at an epoch and a step (both from 0) of ``n_steps`` in all."""
+        share = self._warmup_share(epoch, step, n_steps)
+        return self.min_kl_weight + (self.max_kl_weight - self.min_kl_weight) * share
+
+    def _warmup_share(self, epoch: int, step: int, n_steps: int) -> float:
+        if self.n_epochs_kl_warmup:
+            return min(1.0, epoch / self.n_epochs_kl_warmup)
+        warmup_steps = self.n_steps_kl_warmup or self.kl_warmup_fraction * n_steps
+        return min(1.0, step / warmup_steps) if warmup_steps else 1.0
+
+
+def option_names() -> list[str]:
+    """Names of all options."""
+    return [f.name for f in fields(TrainOptions)]

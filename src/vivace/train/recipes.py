@@ -1,0 +1,91 @@
+"""The two named sets of options: "fast", the default, and "classic", the historic schedule."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+from vivace.errors import InvalidArgumentError, VivaceWarning, check_choice, nearest
+from vivace.train.options import TrainOptions, option_names
+
+RECIPES = ("fast", "classic")
+
+FAST: dict[str, Any] = {
+    "batch_size": 64,
+    "lr": 1e-2,
+    "lr_schedule": "one_cycle",
+    "keep_best": True,
+}
+FAST_STEPS = 1200
+"""Steps that a data set needs, whatever its size, within the bounds on epochs below."""
+FAST_EPOCHS = (10, 40)
+
+CLASSIC: dict[str, Any] = {"batch_size": 128, "lr": 1e-3, "n_epochs_kl_warmup": 400}
+
+
+def classic_epochs(n_cells: int) -> int:
+    """The historic number of epochs: 400 up to 20,000 cells, fewer for more.
+
+    Examples
+    --------
+    >>> classic_epochs(1000), classic_epochs(30_000), classic_epochs(10**6)
+    (400, 267, 8)
+    """
+    return max(1, min(400, round(400 * 20_000 / n_cells)))
+
+
+def fast_epochs(n_cells: int, batch_size: int) -> int:
+    """Epochs that give the number of steps a data set needs.
+
+    Examples
+    --------
+    >>> fast_epochs(3000, 64), fast_epochs(10**6, 64)
+    (26, 10)
+    """
+    few, many = FAST_EPOCHS
+    return min(many, max(few, math.ceil(FAST_STEPS * batch_size / n_cells)))
+
+
+def make_options(
+    recipe: str, n_cells: int, overrides: dict[str, Any], model: dict[str, dict] | None = None
+) -> TrainOptions:
+    """Options of a recipe for a number of training cells.
+
+    Parameters
+    ----------
+    recipe
+        "fast" or "classic".
+    n_cells
+        Number of training cells.
+    overrides
+        Options the user gave; they win. None values count as not given.
+    model
+        Options of this model for each recipe, where they differ.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the recipe or an option is not known.
+    """
+    check_choice("recipe", recipe, RECIPES)
+    chosen = dict(FAST if recipe == "fast" else CLASSIC)
+    chosen |= (model or {}).get(recipe, {})
+    chosen |= {key: value for key, value in overrides.items() if value is not None}
+    unknown = [key for key in chosen if key not in option_names()]
+    if unknown:
+        msg = f'training option "{unknown[0]}" is not known. {nearest(unknown[0], option_names())}'
+        raise InvalidArgumentError(msg)
+    if "max_epochs" not in chosen:
+        chosen["max_epochs"] = (
+            fast_epochs(n_cells, chosen["batch_size"])
+            if recipe == "fast"
+            else classic_epochs(n_cells)
+        )
+        if recipe == "classic" and chosen["max_epochs"] == 1:
+            warnings.warn(
+                f"the classic recipe gives {n_cells} cells a single epoch; consider max_epochs",
+                VivaceWarning,
+                stacklevel=4,
+            )
+    return TrainOptions(**chosen)

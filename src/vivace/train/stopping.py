@@ -1,0 +1,70 @@
+"""Early stopping, the best weights, and a Ctrl-C that ends training cleanly."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from torch import nn
+
+from vivace.train.options import TrainOptions
+
+
+def snapshot(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of the weights and buffers."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+@dataclass
+class BestSoFar:
+    """The best held-out loss, the weights it had, and how long ago it was."""
+
+    value: float = math.inf
+    epoch: int = -1
+    weights: dict[str, torch.Tensor] | None = None
+
+    def update(
+        self, value: float | None, epoch: int, module: nn.Module, options: TrainOptions
+    ) -> None:
+        """Keep the weights if ``value`` improves on the best."""
+        if value is None or not value < self.value - options.early_stopping_min_delta:
+            return
+        self.value, self.epoch, self.weights = value, epoch, snapshot(module)
+
+    def is_stale(self, epoch: int, options: TrainOptions) -> bool:
+        """Whether early stopping has waited long enough."""
+        if not options.early_stopping or epoch < options.early_stopping_warmup_epochs:
+            return False
+        since = max(self.epoch, options.early_stopping_warmup_epochs - 1)
+        return epoch - since >= options.early_stopping_patience
+
+
+class Interrupt:
+    """While active, a first Ctrl-C sets :attr:`requested`; a second one raises KeyboardInterrupt."""
+
+    def __init__(self):
+        self.requested = False
+        self._previous = None
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _handle(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
