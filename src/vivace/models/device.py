@@ -30,7 +30,9 @@ def pick_device(accelerator: str = "auto", devices: str | int | list[int] = "aut
     device(type='cpu')
     """
     check_choice("accelerator", accelerator, ACCELERATORS)
-    if (isinstance(devices, list) and len(devices) != 1) or (isinstance(devices, int) and devices > 1):
+    if (isinstance(devices, list) and len(devices) != 1) or (
+        isinstance(devices, int) and devices > 1
+    ):
         msg = f"devices={devices}: one device is used; pass 1 or the number of a device as [n]"
         raise InvalidArgumentError(msg)
     if accelerator == "auto":
