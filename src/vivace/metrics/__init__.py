@@ -1,8 +1,8 @@
 """Measures of a latent space and of predictions, in numpy, scipy and scikit-learn."""
 
 from vivace.metrics.clusters import ari, nmi, nmi_ari
-from vivace.metrics.lisi import clisi, ilisi, lisi
-from vivace.metrics.silhouette import silhouette
+from vivace.metrics.mixing import clisi, ilisi, lisi
+from vivace.metrics.separation import silhouette
 from vivace.metrics.transfer import (
     knn_accuracy,
     knn_balanced_accuracy,

@@ -127,7 +127,7 @@ def ari(one: Iterable[Any], two: Iterable[Any]) -> float:
 
     Examples
     --------
-    >>> ari(["a", "a", "b", "b"], [1, 0, 1, 0])
+    >>> round(ari(["a", "a", "b", "b"], [1, 0, 1, 0]), 3)
     -0.5
     """
     table = _contingency(one, two)

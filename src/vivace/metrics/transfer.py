@@ -1,4 +1,4 @@
-"""k-nearest-neighbour label transfer: are cells of a kind near each other?"""
+"""Label transfer by nearest neighbours: whether cells of a kind are near each other."""
 
 from __future__ import annotations
 
