@@ -68,7 +68,7 @@ def snapshot(data: Any) -> dict[str, Any]:
     parts: dict[str, Any] = {"obs": data.obs.copy(), "var": data.var.copy()}
     for slot in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
         for key, value in getattr(data, slot, {}).items():
-            if not (slot == "uns" and "vivace" in key):
+            if not (slot == "uns" and key == "vivace"):
                 parts[f"{slot}[{key!r}]"] = deep_copy(value)
     for name, modality in getattr(data, "mod", {}).items():
         parts.update({f"mod[{name!r}].{k}": v for k, v in snapshot(modality).items()})

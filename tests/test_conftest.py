@@ -48,4 +48,4 @@ def test_a_change_is_seen(change):
 
 def test_the_key_of_vivace_is_allowed(watch):
     data = watch(cells())
-    data.uns["_vivace"] = {"version": 1}
+    data.uns["vivace"] = {"version": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -134,4 +135,4 @@ class Section:
     anchor: str
     title: str
     lead: str
-    blocks: list[Cards | Checks | Figure | Table | Code]
+    blocks: Sequence[Cards | Checks | Figure | Table | Code]

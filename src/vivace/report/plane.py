@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from vivace.errors import require
@@ -43,7 +45,9 @@ def to_plane(latent: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
     if n < FEW:
         return principal(latent), "PC"
     try:
-        from umap import UMAP
+        with warnings.catch_warnings():  # it speaks of a part of its own that is not used here
+            warnings.simplefilter("ignore", ImportWarning)
+            from umap import UMAP
     except ImportError as error:
         raise require("umap-learn", "report") from error
     start = principal(latent)

@@ -10,6 +10,8 @@ import pandas as pd
 
 from vivace.errors import ModelFileError
 
+NEEDED = ("n_cells", "n_genes", "counts_per_cell", "genes_per_cell", "zero_fraction")
+
 
 class Run:
     """The files of a run folder, each read when asked for.
@@ -61,7 +63,12 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """What is known about the data and the training, see ``write_tables``."""
-        return self.json("tables/summary.json")
+        summary = self.json("tables/summary.json")
+        for name in NEEDED:
+            if name not in summary:
+                msg = f'"{self.folder / "tables" / "summary.json"}" lacks "{name}"'
+                raise ModelFileError(msg)
+        return summary
 
     def table(self, name: str, columns: tuple[str, ...] = ()) -> pd.DataFrame | None:
         """Table ``name`` with its first column as index, or None when the run has no such table.

@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> duration(0.4), duration(42.0), duration(150), duration(7300)
+    >>> duration(0.4), duration(42.0), duration(150), duration(7320)
     ('0.4 s', '42 s', '2 min 30 s', '2 h 2 min')
     """
     if seconds < 10:

@@ -25,11 +25,9 @@ def data(run: Run) -> Section:
     ]
     blocks: list[Any] = [Cards(cards), depth(counts)]
     blocks += [group(g) for g in summary.get("groups", [])]
-    if summary.get("notes"):
-        blocks.append(Table("Notes on the data", ["Note"], [[n] for n in summary["notes"]]))
     source = summary.get("source")
     lead = f"Read from {source}." if source else "Given as an object in memory."
-    return Section("data", "The data", lead, blocks)
+    return Section("data", "The data", " ".join([lead, *summary.get("notes", [])]), blocks)
 
 
 def depth(counts: dict[str, Any]) -> Figure:

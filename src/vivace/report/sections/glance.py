@@ -55,7 +55,7 @@ def settled(loss: pd.Series) -> Check | None:
         return None
     last, before = loss.iloc[-tenth:].mean(), loss.iloc[-2 * tenth : -tenth].mean()
     gain = (before - last) / abs(before)
-    good = gain <= STILL_IMPROVING
+    good = bool(gain <= STILL_IMPROVING)
     title = "Training has settled" if good else "Training was still improving"
     text = f"The loss fell by {percent(max(gain, 0.0))} over the last tenth of the epochs."
     return Check(good, title, text if good else f"{text} More epochs would probably help.")

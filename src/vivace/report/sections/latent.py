@@ -44,7 +44,7 @@ def latent(run: Run) -> Section | None:
 def lead(run: Run, n: int, dimensions: list[str], name: str) -> str:
     """What the map is made of."""
     total = run.summary["n_cells"]
-    cells = f"{n:,} cells" if n == total else f"{n:,} of {total:,} cells, drawn at random"
+    cells = f"{n:,} cells" if n == total else f"{n:,} of {total:,} cells"
     return f"Each dot is a cell ({cells}), placed by its {len(dimensions)} latent numbers. {HOW_MADE[name]}"
 
 

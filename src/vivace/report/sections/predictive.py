@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
@@ -9,6 +11,9 @@ from vivace.report.draw import FIRST, INK, canvas, log_ticks
 from vivace.report.page import Figure, Section
 from vivace.report.run import Run
 from vivace.report.words import number, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NAMES = ("mean", "variance", "zero_fraction")
 COLUMNS = tuple(f"{source}_{name}" for name in NAMES for source in ("observed", "model"))
@@ -90,7 +95,7 @@ GOOD = {
 }
 
 
-def points(axes, x: pd.Series, y: pd.Series) -> None:
+def points(axes: Axes, x: pd.Series, y: pd.Series) -> None:
     """Genes as dots over the line of agreement."""
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     axes.plot([low, high], [low, high], color=INK, linewidth=1.1, linestyle=(0, (4, 3)), zorder=3)

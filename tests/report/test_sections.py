@@ -1,0 +1,141 @@
+"""What the sections conclude from the tables, in corner cases first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vivace.report.colours import COLOURS, MOST, SYMBOLS, categories
+from vivace.report.plane import to_plane
+from vivace.report.run import Run
+from vivace.report.sections.glance import generalises, predictive_checks, settled
+from vivace.report.sections.latent import latent, one_map
+from vivace.report.sections.predictive import close
+from vivace.report.sections.training import training
+
+
+def series(values) -> pd.Series:
+    return pd.Series(np.asarray(values, dtype=float))
+
+
+@pytest.mark.parametrize(
+    ("loss", "good"),
+    [
+        pytest.param(np.r_[np.linspace(20, 10, 50), np.full(50, 10.0)], True, id="flat at the end"),
+        pytest.param(np.linspace(20, 10, 100), False, id="still falling"),
+        pytest.param(np.linspace(10, 20, 100), True, id="rising is not improving"),
+        pytest.param(np.linspace(-10, -20, 100), False, id="falling below zero"),
+    ],
+)
+def test_settled(loss, good):
+    check = settled(series(loss))
+    assert check is not None
+    assert check.good is good
+
+
+def test_settled_says_nothing_about_a_few_epochs():
+    assert settled(series([3, 2, 1])) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "good"),
+    [
+        pytest.param([12, 11, 10, 10.05], True, id="within one percent of the best"),
+        pytest.param([12, 10, 11, 12], False, id="rose again"),
+        pytest.param([-8, -10, -9], False, id="rose again below zero"),
+        pytest.param([10, 10], True, id="flat"),
+    ],
+)
+def test_generalises(loss, good):
+    assert generalises(series(loss)).good is good
+
+
+def test_predictive_checks_see_a_bad_model(make_run):
+    run = make_run(n_genes=200)
+    assert [check.good for check in predictive_checks(Run(run))] == [True, True, True]
+    table = pd.read_csv(run / "tables" / "genes.csv", index_col=0)
+    table["model_mean"] *= 2
+    table["model_variance"] *= 3
+    table["model_zero_fraction"] -= 0.1
+    table.to_csv(run / "tables" / "genes.csv")
+    assert [check.good for check in predictive_checks(Run(run))] == [False, False, False]
+
+
+def test_close_counts_a_gene_the_model_never_makes_as_far():
+    assert close(series([1, 1, 1, 1]), series([1, 1.2, 2, 0])) == 0.5
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 11, MOST, MOST + 1, 100])
+def test_categories_can_be_told_apart(n):
+    values = pd.Series(np.repeat([f"type {i}" for i in range(n)], 2))
+    groups = categories(values)
+    looks = {(group.colour, group.marker) for group in groups}
+    assert len(groups) == len(looks) == min(n, MOST)
+    assert sorted(row for group in groups for row in group.rows) == list(range(2 * n))
+
+
+def test_categories_are_ordered_by_size_and_missing_is_one_of_them():
+    groups = categories(pd.Series(["b", "a", "a", None, "a", "b", np.nan, np.nan]))
+    assert [(g.label, len(g.rows)) for g in groups] == [("a", 3), ("missing", 3), ("b", 2)]
+    assert [g.colour for g in groups] == COLOURS[:3]
+    assert {g.marker for g in groups} == {SYMBOLS[0][0]}
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [((1, 3), "PC"), ((2, 5), "PC"), ((14, 3), "PC"), ((4, 2), "latent"), ((4, 1), "latent")],
+)
+def test_small_planes(shape, name):
+    coordinates, found = to_plane(np.random.default_rng(0).normal(size=shape))
+    assert found == name
+    assert coordinates.shape == (shape[0], 2)
+    assert np.isfinite(coordinates).all()
+
+
+def test_umap_keeps_groups_apart_and_is_reproducible():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([0, 1], 20)
+    points = rng.normal(size=(40, 5)) + 20 * groups[:, None]
+    plane, name = to_plane(points)
+    assert name == "UMAP"
+    assert np.array_equal(plane, to_plane(points)[0])
+    centres = np.array([plane[groups == g].mean(axis=0) for g in (0, 1)])
+    nearest = ((plane[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+    assert np.array_equal(nearest, groups)
+
+
+@pytest.mark.parametrize(
+    ("values", "legend", "ramp"),
+    [
+        (["a", "b", "a", None], 3, False),
+        ([1, 2, 1, 2], 2, False),
+        ([0.5, 1.5, np.nan, 2.5], 0, True),
+        ([True, False, True, True], 2, False),
+    ],
+)
+def test_a_map_is_coloured_by_what_the_column_holds(values, legend, ramp):
+    plane = np.random.default_rng(0).normal(size=(4, 2))
+    figure = one_map(plane, pd.Series(values), np.arange(4), "column", "PC")
+    assert len(figure.legend) == legend
+    assert (figure.ramp is not None) is ramp
+
+
+def test_cells_without_finite_latent_are_left_out_and_said_so(make_run):
+    run = make_run(n_cells=10)
+    table = pd.read_csv(run / "tables" / "latent.csv", index_col=0)
+    table.loc["cell_0", "latent_0"] = np.nan
+    table.to_csv(run / "tables" / "latent.csv")
+    section = latent(Run(run))
+    assert section is not None
+    assert "9 of 10 cells" in section.lead
+
+
+def test_training_without_held_out_cells_and_with_one_epoch(make_run):
+    run = make_run(n_epochs=1)
+    path = run / "tables" / "history.csv"
+    table = pd.read_csv(path, index_col=0)
+    table.drop(columns=[c for c in table if c.endswith("validation")]).to_csv(path)
+    section = training(Run(run))
+    assert section is not None
+    assert [len(figure.legend) for figure in section.blocks] == [1, 1, 1]
