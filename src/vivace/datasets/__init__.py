@@ -9,12 +9,13 @@ from typing import Any
 from vivace.datasets.batches import simulate_batches
 from vivace.datasets.contrastive import simulate_contrastive
 from vivace.datasets.depth import simulate_depth
+from vivace.datasets.pbmc import pbmc68k
 from vivace.datasets.spatial import simulate_spatial
 from vivace.datasets.splicing import simulate_splicing
 from vivace.datasets.systems import simulate_systems
 from vivace.errors import InvalidArgumentError, check_choice, nearest
 
-__all__ = ["simulate"]
+__all__ = ["pbmc68k", "simulate"]
 
 SIMULATORS: dict[str, Callable[..., Any]] = {
     "batches": simulate_batches,
