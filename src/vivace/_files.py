@@ -32,8 +32,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield beside
         _flush(beside)
-        os.chmod(beside, 0o666 & ~_umask())  # a temporary file is private, what users keep is not
-        os.replace(beside, path)
+        beside.chmod(0o666 & ~_umask())  # a temporary file is private, what users keep is not
+        beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -49,7 +49,7 @@ def save_tensors(
 
 
 def _flush(path: Path) -> None:
-    with open(path, "rb+") as file:
+    with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 

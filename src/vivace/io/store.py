@@ -190,6 +190,6 @@ def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder against another process that saves to it."""
     import fcntl
 
-    with open(folder / ".lock", "w") as handle:
+    with (folder / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -56,7 +56,8 @@ class NegativeBinomial(Distribution):
         validate_args: bool | None = None,
     ):
         self._rate = Rate.from_mu(mu)
-        self._log_theta, self._theta_rows = None, None
+        self._log_theta: torch.Tensor | None = None
+        self._theta_rows: torch.Tensor | None = None
         self.theta = theta
         self._scale = scale
         shape = torch.broadcast_shapes(mu.shape, theta.shape)
@@ -99,6 +100,7 @@ class NegativeBinomial(Distribution):
 
     @cached_property
     def theta(self) -> torch.Tensor:
+        assert self._log_theta is not None  # otherwise theta was set in the constructor
         rows = self._log_theta if self._theta_rows is None else self._log_theta[self._theta_rows]
         return torch.exp(rows)
 

@@ -51,14 +51,14 @@ class LossOutput:
     (2, tensor(3.))
     """
 
-    loss: Terms
-    reconstruction_loss: Terms | None = None
-    kl_local: Terms | None = None
-    kl_global: Terms | None = None
+    loss: Any  # Terms when given, a scalar afterwards
+    reconstruction_loss: Any = None  # Terms when given, a dict of terms afterwards
+    kl_local: Any = None
+    kl_global: Any = None
     classification_loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     true_labels: torch.Tensor | None = None
-    extra_metrics: dict[str, torch.Tensor] | None = None
+    extra_metrics: Any = None
     n_obs_minibatch: int | None = None
 
     def __post_init__(self):
@@ -83,7 +83,7 @@ class LossOutput:
     @staticmethod
     def dict_sum(terms: Terms) -> torch.Tensor:
         """Sum of the values of a dict, or the tensor itself."""
-        return sum(terms.values()) if isinstance(terms, dict) else terms
+        return sum(terms.values(), start=torch.zeros(())) if isinstance(terms, dict) else terms
 
     @property
     def reconstruction_loss_sum(self) -> torch.Tensor:
@@ -234,7 +234,7 @@ generative_kwargs, loss_kwargs
         """Forget an embedding; KeyError if absent."""
         del self._embeddings_dict[key]
 
-    def get_embedding(self, key: str) -> nn.Embedding:
+    def get_embedding(self, key: str) -> Any:
         """The embedding under ``key``; KeyError if absent."""
         return self._embeddings_dict[key]
 

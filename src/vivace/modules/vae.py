@@ -278,7 +278,7 @@ class VAE(BaseModule):
         dict with ``z`` (B, L) or (S, B, L); ``qz`` Normal with (B, L) parameters; ``ql`` Normal (B, 1)
         or None; ``library`` (B, 1) or (S, B, 1), natural log (-inf for an empty cell).
         """
-        if qzm is not None:
+        if qzm is not None and qzv is not None and observed_lib_size is not None:
             qz = Normal(qzm, qzv.sqrt(), validate_args=False)
             return self._draw(qz, None, torch.log(observed_lib_size), None, None, n_samples)
         qz, z, ql, library = self._encode(x, batch_index, cont_covs, cat_covs)

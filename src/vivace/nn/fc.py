@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -73,7 +74,7 @@ class FCLayers(nn.Module):
         n_cov = n_cont + sum(self.n_cat_list)
         widths = [n_in] + [n_hidden] * (n_layers - 1) + [n_out]
         self.fc_layers = nn.ModuleDict()
-        for i, (width_in, width_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (width_in, width_out) in enumerate(itertools.pairwise(widths)):
             n_extra = n_cov if self._injects(i) else 0
             # slot numbers are those of published checkpoints, so that state-dict names agree
             slots: dict[str, nn.Module] = {"0": nn.Linear(width_in + n_extra, width_out, bias=bias)}
@@ -156,7 +157,7 @@ class FCLayers(nn.Module):
             out = out + F.linear(cont, linear.weight[:, start : start + self.n_cont])
             start += self.n_cont
         for n, cat in zip(self.n_cat_list, cats, strict=False):
-            if n:
+            if n and cat is not None:
                 out = out + categorical_linear(linear.weight[:, start : start + n], cat)
                 start += n
         return out

@@ -1,0 +1,117 @@
+"""The rooms import one way only, and importing vivace loads nothing that is not used."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "src" / "vivace"
+
+# what each room may import of vivace, besides itself and the words everybody uses
+ALLOWED = {
+    "kernels": set(),
+    "likelihoods": {"kernels"},
+    "nn": {"kernels", "likelihoods"},
+    "modules": {"kernels", "likelihoods", "nn"},
+    "data": {"kernels"},
+    "train": {"modules.base", "likelihoods"},
+    "analysis": {"modules.base", "likelihoods", "kernels", "data", "metrics"},
+    "io": {"data"},
+    "datasets": set(),
+    "metrics": set(),
+    "report": set(),
+    "models": {"analysis", "train", "io", "modules", "data", "likelihoods", "kernels", "nn"},
+    "cli": {"analysis", "data", "datasets", "io", "metrics", "models", "report", "train"},
+}
+EVERYBODY = {"errors", "_types", "_files", "settings"}
+NEVER = {
+    "kernels": {"anndata", "pandas", "mudata"},
+    "likelihoods": {"anndata", "pandas", "mudata"},
+    "nn": {"anndata", "pandas", "mudata"},
+    "modules": {"anndata", "pandas", "mudata"},
+    "report": {"torch"},
+}
+# modules that are concrete, which train and analysis must not name
+LAZY_ONLY = {"scanpy", "matplotlib", "lightning", "lightning_fabric", "umap", "jinja2", "zarr"}
+
+
+def imports(path: Path) -> set[tuple[str, bool]]:
+    """Dotted names a file imports, and whether it does so at the top of the file."""
+    tree = ast.parse(path.read_text())
+    guarded = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in ast.walk(node)
+    }
+    top = {id(node) for node in tree.body}
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in guarded:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {(alias.name, id(node) in top) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {(f"{node.module}.{alias.name}", id(node) in top) for alias in node.names}
+    return found
+
+
+def files_of(room: str) -> list[Path]:
+    folder = PACKAGE / room
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{room}.py"]
+
+
+def test_every_room_has_rules():
+    rooms = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    assert rooms <= ALLOWED.keys()
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_rooms_import_one_way(room: str):
+    wrong = []
+    for path in files_of(room):
+        for name, _ in imports(path):
+            parts = name.split(".")
+            if parts[0] != "vivace" or len(parts) == 1:
+                continue
+            inner = ".".join(parts[1:])
+            home = parts[1]
+            allowed = home == room or home in EVERYBODY
+            allowed |= any(inner == a or inner.startswith(f"{a}.") for a in ALLOWED[room])
+            if not allowed:
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("room", NEVER)
+def test_rooms_stay_free_of(room: str):
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in files_of(room)
+        for name, _ in imports(path)
+        if name.split(".")[0] in NEVER[room]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_extras_are_imported_only_where_they_are_used():
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {name} at its top"
+        for path in PACKAGE.rglob("*.py")
+        for name, at_top in imports(path)
+        if at_top and name.split(".")[0] in LAZY_ONLY
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_import_vivace_loads_no_extra():
+    code = "import json, sys, vivace, vivace.models; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
+    assert not loaded & (LAZY_ONLY - {"zarr"} | {"sklearn"})
