@@ -162,7 +162,8 @@ class VAE(BaseModule):
 
         if not self.use_observed_lib_size:
             self._register_library_prior(library_log_means, library_log_vars)
-        if dispersion != "gene-cell":
+        has_dispersion = gene_likelihood != "poisson"
+        if has_dispersion and dispersion != "gene-cell":
             self.px_r = nn.Parameter(self._initial_dispersion())
 
         cats = list(n_cats_per_cov or [])
@@ -203,7 +204,7 @@ class VAE(BaseModule):
             inject_covariates=deeply_inject_covariates,
             use_batch_norm=use_batch_norm in ("decoder", "both"),
             use_layer_norm=use_layer_norm in ("decoder", "both"),
-            dispersion_head=dispersion == "gene-cell",
+            dispersion_head=has_dispersion and dispersion == "gene-cell",
             dropout_head=gene_likelihood == "zinb",
             **(extra_decoder_kwargs or {}),
         )
