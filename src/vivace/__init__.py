@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vivace import datasets, errors, likelihoods, metrics, modules
-    from vivace.models import SCVI, load
+    from vivace.models import SCVI, import_model, load
     from vivace.settings import settings
 
 _LAZY = {
     "SCVI": "vivace.models.scvi",
+    "import_model": "vivace.models.table",
     "load": "vivace.models.table",
     "settings": "vivace.settings",
     "datasets": "",
@@ -29,6 +30,7 @@ __all__ = [
     "SCVI",
     "datasets",
     "errors",
+    "import_model",
     "likelihoods",
     "load",
     "metrics",

@@ -1,6 +1,6 @@
 """Models as users meet them: thin AnnData faces over a module, the loop and the analysis functions."""
 
 from vivace.models.scvi import SCVI
-from vivace.models.table import MODELS, load
+from vivace.models.table import MODELS, import_model, load
 
-__all__ = ["MODELS", "SCVI", "load"]
+__all__ = ["MODELS", "SCVI", "import_model", "load"]

@@ -403,15 +403,27 @@ class BaseModel(ABC):
         return cls.from_parts(load_parts(folder), adata)
 
     @classmethod
-    def from_parts(cls, parts: SavedModel, adata: Any = None) -> Self:
-        """Put a model together from what was saved of it."""
+    def from_parts(
+        cls, parts: SavedModel, adata: Any = None, may_be_unused: tuple[str, ...] = ()
+    ) -> Self:
+        """Put a model together from what was saved of it.
+
+        Saved weights whose names start with one of ``may_be_unused`` are left out where the module
+        has no place for them.
+        """
         if parts.model != cls.__name__:
             msg = f"the folder holds a {parts.model}, not a {cls.__name__}: use vivace.load"
             raise ModelFileError(msg)
         model = cls.__new__(cls)
         try:
             model._assemble(parts.schema, parts.options, adata)
-            model.module.load_state_dict(parts.weights)
+            known = model.module.state_dict()
+            weights = {
+                name: value
+                for name, value in parts.weights.items()
+                if name in known or not name.startswith(may_be_unused)
+            }
+            model.module.load_state_dict(weights)
         except VivaceError:
             raise
         except (RuntimeError, TypeError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vivace.errors import ModelFileError, nearest
 from vivace.io import load_parts
+from vivace.io.import_scvi import import_parts
 from vivace.models.base import BaseModel
 from vivace.models.scvi import SCVI
 
@@ -45,3 +46,28 @@ def load(folder: str | Path, adata: Any = None) -> BaseModel:
         msg = f'{folder} holds a model "{parts.model}" that is not known. {nearest(parts.model, MODELS)}'
         raise ModelFileError(msg)
     return MODELS[parts.model].from_parts(parts, adata)
+
+
+def import_model(folder: str | Path, adata: Any = None, prefix: str = "") -> BaseModel:
+    """Bring a model that scvi-tools trained.
+
+    Nothing in the folder is executed: its pickle is read by a reader that knows arrays, tables and
+    containers, and refuses everything else. Where vivace departs from scvi-tools on purpose, the
+    model is built so that its old numbers come out.
+
+    Parameters
+    ----------
+    folder
+        Saved by ``model.save`` of scvi-tools 1.x.
+    adata
+        Data that later questions are asked of by default; genes are aligned by name.
+    prefix
+        Prefix of the file names, if one was given.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder is damaged, holds anything that could run code, or a model that is not known.
+    """
+    parts, unused = import_parts(folder, prefix)
+    return MODELS[parts.model].from_parts(parts, adata, may_be_unused=unused)

@@ -1,0 +1,219 @@
+"""Folders saved by scvi-tools (1.x): registry to Schema, init parameters to options, names of weights.
+
+The numbers of an imported model are those it had: where our mathematics departs on purpose, the model
+is built with ``compat="scvi-tools"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from vivace._types import Keys
+from vivace.data.schema import Field, Schema
+from vivace.errors import ModelFileError, nearest
+from vivace.io.restricted_pickle import read_pickle
+from vivace.io.store import SavedModel
+
+UNUSED_WEIGHTS = ("pyro_param_store",)
+"""Entries of every published state dict that hold no weights."""
+
+OBS_FIELDS = {"batch": Keys.BATCH, "labels": Keys.LABELS, "fine_labels": Keys.FINE_LABELS}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model as scvi-tools saved it.
+
+    Attributes
+    ----------
+    name
+        Class name.
+    registry
+        Fields of the data, as registered.
+    options
+        Constructor arguments.
+    weights
+        State dict.
+    var_names
+        Genes.
+    facts
+        Further saved attributes (history, rows of the split).
+    """
+
+    name: str
+    registry: dict[str, Any]
+    options: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+    var_names: tuple[str, ...]
+    facts: dict[str, Any]
+
+    def state(self, field: str) -> dict[str, Any]:
+        """State that was registered for a field; empty if the field was not."""
+        return dict(self.registry.get(field, {}).get("state_registry", {}))
+
+
+def read_published(folder: str | Path, prefix: str = "") -> Published:
+    """Read a folder of scvi-tools.
+
+    Raises
+    ------
+    ModelFileError
+        If it is not one, is damaged, or holds anything but data.
+    """
+    path = Path(folder) / f"{prefix}model.pt"
+    if not path.is_file():
+        msg = f"{folder} holds no model of scvi-tools ({path.name} is missing)"
+        raise ModelFileError(msg)
+    saved = read_pickle(path)
+    try:
+        facts = saved["attr_dict"]
+        registry, init = facts["registry_"], facts["init_params_"]
+        options = dict(init["non_kwargs"])
+        for further in init["kwargs"].values():
+            options |= further
+        return Published(
+            name=registry["model_name"],
+            registry=registry["field_registries"],
+            options=options,
+            weights={k: v for k, v in saved["model_state_dict"].items() if k not in UNUSED_WEIGHTS},
+            var_names=tuple(str(name) for name in saved["var_names"]),
+            facts=facts,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        msg = (
+            f"{path} does not look like a model of scvi-tools 1.x: {type(error).__name__}: {error}"
+        )
+        raise ModelFileError(msg) from error
+
+
+# fields -----------------------------------------------------------------------------------------
+
+
+def schema_of(published: Published, model: str) -> Schema:
+    """The Schema that says of the data what the registry says."""
+    fields = [_matrix_field(published)]
+    for name, key in OBS_FIELDS.items():
+        if name in published.registry:
+            fields.append(_categorical_field(published, name, key))
+    size_factor = published.registry.get("size_factor", {}).get("data_registry")
+    if size_factor:
+        fields.append(Field(Keys.SIZE_FACTOR, "numeric", (size_factor["attr_key"],)))
+    categorical = published.state(Keys.CAT_COVS)
+    if categorical:
+        columns = tuple(map(str, categorical["field_keys"]))
+        categories = tuple(_values(categorical["mappings"][name]) for name in columns)
+        fields.append(Field(Keys.CAT_COVS, "categorical", columns, categories))
+    continuous = published.state(Keys.CONT_COVS)
+    if continuous:
+        fields.append(Field(Keys.CONT_COVS, "numeric", _values(continuous["columns"])))
+    return Schema(model, published.var_names, tuple(fields), {"imported from": "scvi-tools"})
+
+
+def _matrix_field(published: Published) -> Field:
+    registered = published.registry["X"]["data_registry"]
+    layer = registered["attr_key"] if registered["attr_name"] == "layers" else None
+    return Field(Keys.X, "matrix", () if layer is None else (layer,))
+
+
+def _categorical_field(published: Published, name: str, key: str) -> Field:
+    state = published.state(name)
+    column = state.get("original_key")
+    own = f"_scvi_{name}"  # where scvi-tools keeps the codes when no column was given
+    if column is None or column == own:
+        return Field(key, "categorical")
+    return Field(key, "categorical", (str(column),), (_values(state["categorical_mapping"]),))
+
+
+def _values(array: Any) -> tuple[Any, ...]:
+    return tuple(
+        v.item() if isinstance(v, np.generic) else v for v in np.asarray(array, dtype=object)
+    )
+
+
+# models -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Translation:
+    """How a published model becomes ours.
+
+    Attributes
+    ----------
+    options
+        From the published model to our constructor options.
+    unused
+        Prefixes of weights that were saved but never used by the chosen options.
+    schema
+        From the published model to our Schema.
+    weights
+        From the published state dict to ours.
+    """
+
+    options: Callable[[Published], dict[str, Any]] = lambda published: dict(published.options)
+    unused: tuple[str, ...] = ()
+    schema: Callable[[Published], Schema] = lambda published: schema_of(published, published.name)
+    weights: Callable[[Published], dict[str, torch.Tensor]] = lambda published: published.weights
+
+
+VAE_UNUSED = ("l_encoder.", "decoder.px_r_decoder.", "decoder.px_dropout_decoder.", "px_r")
+"""Heads that scvi-tools builds whether or not the options use them."""
+
+TRANSLATIONS: dict[str, Translation] = {
+    "SCVI": Translation(unused=VAE_UNUSED),
+}
+
+
+def import_parts(folder: str | Path, prefix: str = "") -> tuple[SavedModel, tuple[str, ...]]:
+    """Parts of a model saved by scvi-tools, and the prefixes of weights that may go unused.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder is not of a model that can be imported.
+    """
+    published = read_published(folder, prefix)
+    if published.name not in TRANSLATIONS:
+        msg = (
+            f"{folder} holds a {published.name}, which cannot be imported. "
+            f"{nearest(published.name, TRANSLATIONS)}"
+        )
+        raise ModelFileError(msg)
+    translation = TRANSLATIONS[published.name]
+    facts = published.facts
+    parts = SavedModel(
+        model=published.name,
+        schema=translation.schema(published),
+        options=translation.options(published),
+        weights=translation.weights(published),
+        arrays=_split(facts),
+        history={name: _series(frame) for name, frame in (facts.get("history_") or {}).items()},
+        training={"is_trained": bool(facts["is_trained_"]), "imported from": "scvi-tools"},
+    )
+    return parts, translation.unused
+
+
+def _split(facts: dict[str, Any]) -> dict[str, np.ndarray]:
+    names = {
+        "train": "train_indices_",
+        "validation": "validation_indices_",
+        "test": "test_indices_",
+    }
+    found = {part: facts.get(name) for part, name in names.items()}
+    if all(rows is None for rows in found.values()):
+        return {}
+    return {
+        f"split.{part}": np.asarray([] if rows is None else rows, dtype=np.int64)
+        for part, rows in found.items()
+    }
+
+
+def _series(frame: pd.DataFrame) -> dict[int, float]:
+    values = frame.iloc[:, 0].astype(float)
+    return dict(zip(range(len(values)), values.tolist(), strict=True))
