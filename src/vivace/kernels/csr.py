@@ -65,6 +65,46 @@ def row_of_value(x: torch.Tensor) -> torch.Tensor:
     return torch.repeat_interleave(rows, lengths, output_size=x.values().shape[0])
 
 
+def stack_rows(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Counts of several groups of cells below each other, (sum of B, G); CSR if all of them are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> stack_rows([torch.ones(1, 2), torch.zeros(1, 2)])
+    tensor([[1., 1.],
+            [0., 0.]])
+    """
+    if not all(is_csr(block) for block in blocks):
+        return torch.cat([to_dense(block) for block in blocks])
+    starts = [blocks[0].crow_indices()[:1]]
+    for block in blocks:
+        starts.append(block.crow_indices()[1:] + starts[-1][-1])
+    n_rows = sum(block.shape[0] for block in blocks)
+    return csr_tensor(
+        torch.cat(starts),
+        torch.cat([block.col_indices() for block in blocks]),
+        torch.cat([block.values() for block in blocks]),
+        (n_rows, blocks[0].shape[1]),
+    )
+
+
+def first_rows(x: torch.Tensor, n: int) -> torch.Tensor:
+    """The first ``n`` rows; ``x`` itself if it has no more.
+
+    Examples
+    --------
+    >>> import torch
+    >>> first_rows(torch.ones(3, 2), 1)
+    tensor([[1., 1.]])
+    """
+    if x.shape[0] <= n or not is_csr(x):
+        return x if x.shape[0] <= n else x[:n]
+    starts = x.crow_indices()[: n + 1]
+    stored = int(starts[-1])
+    return csr_tensor(starts, x.col_indices()[:stored], x.values()[:stored], (n, x.shape[1]))
+
+
 def log1p_counts(x: torch.Tensor) -> torch.Tensor:
     """``log(1 + x)``, (B, G); CSR stays CSR.
 

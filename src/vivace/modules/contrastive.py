@@ -1,0 +1,617 @@
+"""What target cells have that background cells have not: two latent spaces, one of them for targets only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+
+from vivace._types import Keys, Minibatch
+from vivace.errors import InvalidArgumentError, check_choice
+from vivace.kernels import first_rows, log1p_counts, row_sums, stack_rows
+from vivace.likelihoods import NegativeBinomial, ZeroInflatedNegativeBinomial
+from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.modules.vae import MIN_LIBRARY_VARIANCE
+from vivace.nn import CountDecoder, Encoder
+
+POPULATIONS = ("background", "target")
+DISPERSIONS = ("gene", "gene-batch", "gene-label")
+LIKELIHOODS = ("zinb", "nb")
+
+Outputs = dict[str, Any]
+Pair = dict[str, Minibatch]
+
+
+class ContrastiveVAE(BaseModule):
+    """Variational autoencoder of background and target cells (contrastiveVI).
+
+    Every cell has a background state ``z``, which both populations share; target cells also have a
+    salient state ``s``, which is exactly 0 in background cells. Both are decoded together, so that
+    ``s`` takes up what is new in the target. A minibatch is a pair ``{"background": tensors, "target":
+    tensors}``.
+
+    Parameters
+    ----------
+    n_input
+        Number of genes.
+    n_batch
+        Number of batches; 0 or 1 means no batch effect is modelled.
+    n_hidden
+        Width of hidden layers.
+    n_background_latent, n_salient_latent
+        Dimensions of z and of s.
+    n_layers
+        Layers of encoders and decoder.
+    dropout_rate
+        Of the encoders; the decoder never drops.
+    use_observed_lib_size
+        Use the observed library size; otherwise it is a latent variable with a prior per batch.
+    library_log_means, library_log_vars
+        (1, n_batch) prior of the log library size; needed if it is latent.
+    wasserstein_penalty
+        Weight of the squared 2-Wasserstein distance between the salient posterior of background cells
+        and a point mass at 0.
+    n_labels
+        Number of labels, for ``dispersion="gene-label"`` only.
+    n_continuous_cov
+        Number of continuous covariates.
+    n_cats_per_cov
+        Number of categories of each further categorical covariate.
+    gene_likelihood
+        "zinb" or "nb".
+    dispersion
+        "gene", "gene-batch" or "gene-label": what the inverse dispersion depends on.
+    use_size_factor_key
+        Scale by the minibatch's "size_factor" instead of the library; the scale is then a softplus.
+    compat
+        "scvi-tools" to answer as that library does: its other batches (``transform_batch``) reach the
+        encoders too (:attr:`encodes_other_batch`).
+
+    Raises
+    ------
+    InvalidArgumentError
+        If an option is not known, or the options need what is missing (a prior for a latent library,
+        batches for "gene-batch", labels for "gene-label").
+
+    References
+    ----------
+    Weinberger, Lin & Lee 2023, Isolating salient variations of interest in single-cell data with
+    contrastiveVI, Nat Methods.
+
+    Examples
+    --------
+    >>> import torch
+    >>> vae = ContrastiveVAE(n_input=50, n_batch=2)
+    >>> pair = {
+    ...     name: {
+    ...         "X": torch.poisson(torch.ones(8, 50)),
+    ...         "batch": torch.randint(2, (8, 1)),
+    ...     }
+    ...     for name in ("background", "target")
+    ... }
+    >>> inference_outputs, generative_outputs, losses = vae(pair)
+    >>> losses.loss.backward()
+    >>> inference_outputs["target"]["s"].shape
+    torch.Size([8, 10])
+    >>> bool((inference_outputs["background"]["s"] == 0).all())
+    True
+    """
+
+    latent_distribution = "normal"
+
+    def __init__(
+        self,
+        n_input: int,
+        n_batch: int = 0,
+        n_hidden: int = 128,
+        n_background_latent: int = 10,
+        n_salient_latent: int = 10,
+        n_layers: int = 1,
+        dropout_rate: float = 0.1,
+        use_observed_lib_size: bool = True,
+        library_log_means: np.ndarray | None = None,
+        library_log_vars: np.ndarray | None = None,
+        wasserstein_penalty: float = 0,
+        *,
+        n_labels: int = 0,
+        n_continuous_cov: int = 0,
+        n_cats_per_cov: Sequence[int] | None = None,
+        gene_likelihood: str = "zinb",
+        dispersion: str = "gene",
+        use_size_factor_key: bool = False,
+        compat: str | None = None,
+    ):
+        super().__init__()
+        check_choice("gene_likelihood", gene_likelihood, LIKELIHOODS)
+        check_choice("dispersion", dispersion, DISPERSIONS)
+        check_choice("compat", compat, (None, "scvi-tools"))
+        self.n_input = n_input
+        self.n_batch = n_batch
+        self.n_hidden = n_hidden
+        self.n_background_latent = n_background_latent
+        self.n_salient_latent = n_salient_latent
+        self.n_layers = n_layers
+        self.dropout_rate = dropout_rate
+        self.use_observed_lib_size = use_size_factor_key or use_observed_lib_size
+        self.wasserstein_penalty = wasserstein_penalty
+        self.n_labels = n_labels
+        self.gene_likelihood = gene_likelihood
+        self.dispersion = dispersion
+        self.use_size_factor_key = use_size_factor_key
+        self.encodes_other_batch = compat == "scvi-tools"
+
+        self.register_buffer("library_log_means", None)
+        self.register_buffer("library_log_vars", None)
+        if not self.use_observed_lib_size:
+            self._register_library_prior(library_log_means, library_log_vars)
+        self.px_r = nn.Parameter(torch.randn(self._dispersion_shape()))
+
+        cat_list = [n_batch, *(n_cats_per_cov or [])]
+        shared: dict[str, Any] = {
+            "n_cat_list": cat_list,
+            "n_hidden": n_hidden,
+            "dropout_rate": dropout_rate,
+            "n_cont": n_continuous_cov,
+        }
+        self.z_encoder = Encoder(n_input, n_background_latent, n_layers=n_layers, **shared)
+        self.s_encoder = Encoder(n_input, n_salient_latent, n_layers=n_layers, **shared)
+        self.l_encoder = (
+            None if self.use_observed_lib_size else Encoder(n_input, 1, n_layers=1, **shared)
+        )
+        self.decoder = CountDecoder(
+            n_background_latent + n_salient_latent + n_continuous_cov,
+            n_input,
+            n_cat_list=cat_list,
+            n_layers=n_layers,
+            n_hidden=n_hidden,
+            use_batch_norm=True,
+            dropout_head=gene_likelihood == "zinb",
+        )
+
+    def _register_library_prior(self, means: np.ndarray | None, variances: np.ndarray | None):
+        if means is None or variances is None:
+            msg = (
+                "use_observed_lib_size=False makes the library size latent, which needs its prior: "
+                "pass library_log_means and library_log_vars, each of shape (1, n_batch)"
+            )
+            raise InvalidArgumentError(msg)
+        variances = np.maximum(np.asarray(variances), MIN_LIBRARY_VARIANCE)
+        self.library_log_means = torch.from_numpy(np.asarray(means)).float()
+        self.library_log_vars = torch.from_numpy(variances).float()
+
+    def _dispersion_shape(self) -> tuple[int, ...]:
+        if self.dispersion == "gene":
+            return (self.n_input,)
+        argument = "n_batch" if self.dispersion == "gene-batch" else "n_labels"
+        n_groups = getattr(self, argument)
+        if n_groups < 1:
+            msg = f'dispersion="{self.dispersion}" needs {argument} >= 1, got {n_groups}'
+            raise InvalidArgumentError(msg)
+        return (self.n_input, n_groups)
+
+    # inference ----------------------------------------------------------------------------------
+
+    def _get_inference_input(self, tensors: Pair) -> dict[str, dict]:
+        return {name: self._cell_inputs(cells) for name, cells in paired(tensors).items()}
+
+    @staticmethod
+    def _cell_inputs(tensors: Minibatch) -> dict:
+        return {
+            "x": tensors[Keys.X],
+            "batch_index": tensors[Keys.BATCH],
+            "cont_covs": tensors.get(Keys.CONT_COVS),
+            "cat_covs": tensors.get(Keys.CAT_COVS),
+        }
+
+    def inference(
+        self,
+        background: dict[str, torch.Tensor],
+        target: dict[str, torch.Tensor],
+        n_samples: int = 1,
+    ) -> dict[str, Outputs]:
+        """Posterior of the latent variables of both populations.
+
+        Parameters
+        ----------
+        background, target
+            ``x`` (B, G) counts, dense or CSR; ``batch_index`` (B, 1); optionally ``cont_covs``
+            (B, n_cont) and ``cat_covs`` (B, n_cat).
+        n_samples
+            Number S of samples; 1 gives a reparametrised one, more are drawn without gradient and give
+            every output a leading axis.
+
+        Returns
+        -------
+        For each population a dict with ``z`` (B, L), ``qz_m``, ``qz_v`` (mean and variance of its
+        posterior), ``s``, ``qs_m``, ``qs_v`` alike, ``library`` (B, 1) natural log, ``ql_m``, ``ql_v``
+        (None unless the library is latent). The background's ``s`` is exactly 0; its posterior is kept
+        for the penalty.
+        """
+        outputs = self._generic_inference(**stacked(background, target), n_samples=n_samples)
+        parts = split_cells(outputs, [len(background["batch_index"]), len(target["batch_index"])])
+        parts["background"]["s"] = torch.zeros_like(parts["background"]["s"])
+        return parts
+
+    def _generic_inference(
+        self,
+        x: torch.Tensor,
+        batch_index: torch.Tensor,
+        n_samples: int = 1,
+        cont_covs: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+    ) -> Outputs:
+        """Inference of cells of any population; ``s`` is that of the encoder."""
+        (qz, z), (qs, s), (ql, library) = self._encode(x, batch_index, cont_covs, cat_covs)
+        shape = (n_samples,) if n_samples > 1 else ()
+        if shape:
+            z, s = qz.sample(shape), qs.sample(shape)
+            library = library.expand(*shape, *library.shape) if ql is None else ql.sample(shape)
+        outputs = {"z": z, "s": s, "library": library}
+        for name, q in (("z", qz), ("s", qs), ("l", ql)):
+            outputs[f"q{name}_m"] = None if q is None else q.loc.expand(*shape, *q.loc.shape)
+            outputs[f"q{name}_v"] = None if q is None else (q.scale**2).expand(*shape, *q.loc.shape)
+        return outputs
+
+    def _encode(self, x, batch_index, cont_covs, cat_covs):
+        """Posterior and one sample of z, of s and of the log library (posterior None if observed)."""
+        features, cats = log1p_counts(x), categories(batch_index, cat_covs)
+        library = (
+            (None, torch.log(row_sums(x)))
+            if self.l_encoder is None
+            else self.l_encoder(features, *cats, cont=cont_covs)
+        )
+        return (
+            self.z_encoder(features, *cats, cont=cont_covs),
+            self.s_encoder(features, *cats, cont=cont_covs),
+            library,
+        )
+
+    # generative ---------------------------------------------------------------------------------
+
+    def _get_generative_input(
+        self, tensors: Pair, inference_outputs: dict[str, Outputs]
+    ) -> dict[str, dict]:
+        return {
+            name: {
+                **{key: inference_outputs[name][key] for key in ("z", "s", "library")},
+                **self._decoder_inputs(cells),
+            }
+            for name, cells in paired(tensors).items()
+        }
+
+    @staticmethod
+    def _decoder_inputs(tensors: Minibatch) -> dict:
+        size_factor = tensors.get(Keys.SIZE_FACTOR)
+        return {
+            "batch_index": tensors[Keys.BATCH],
+            "cont_covs": tensors.get(Keys.CONT_COVS),
+            "cat_covs": tensors.get(Keys.CAT_COVS),
+            "size_factor": None if size_factor is None else torch.log(size_factor),
+            "y": tensors.get(Keys.LABELS),
+        }
+
+    def generative(
+        self,
+        background: dict[str, torch.Tensor],
+        target: dict[str, torch.Tensor],
+        *,
+        transform_batch: int | None = None,
+    ) -> dict[str, DecodedCells]:
+        """Parameters of the count distributions of both populations.
+
+        Parameters
+        ----------
+        background, target
+            ``z`` (B, L), ``s``, ``library`` (B, 1), each with or without a leading S; ``batch_index``
+            (B, 1); optionally ``cont_covs``, ``cat_covs``, ``size_factor`` (B, 1) natural log, ``y``
+            (B, 1) label codes.
+        transform_batch
+            Batch code that replaces every entry of ``batch_index``.
+
+        Returns
+        -------
+        For each population a mapping with ``px_scale``, ``px_rate``, ``px_dropout`` (B, G) or
+        (S, B, G), and ``px_r``, see :class:`DecodedCells`.
+        """
+        inputs = stacked(background, target)
+        if transform_batch is not None:
+            inputs["batch_index"] = torch.full_like(inputs["batch_index"], transform_batch)
+        px = self._generic_generative(**inputs)
+        n_background = len(background["batch_index"])
+        return {
+            "background": DecodedCells(px, slice(0, n_background)),
+            "target": DecodedCells(px, slice(n_background, None)),
+        }
+
+    def _generic_generative(
+        self,
+        z: torch.Tensor,
+        s: torch.Tensor,
+        library: torch.Tensor,
+        batch_index: torch.Tensor,
+        cont_covs: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+        size_factor: torch.Tensor | None = None,
+        y: torch.Tensor | None = None,
+    ) -> NegativeBinomial | ZeroInflatedNegativeBinomial:
+        """Distribution of the counts of cells of any population."""
+        latent = [z, s]
+        if cont_covs is not None:
+            latent.append(cont_covs.expand(*z.shape[:-1], -1))
+        heads = self.decoder(torch.cat(latent, dim=-1), *categories(batch_index, cat_covs))
+        scale = library
+        if self.use_size_factor_key:
+            if size_factor is None:
+                msg = 'use_size_factor_key=True needs "size_factor" in the minibatch, got none'
+                raise InvalidArgumentError(msg)
+            scale = size_factor
+        activation = "softplus" if self.use_size_factor_key else "softmax"
+        log_theta, rows = self._log_theta(batch_index, y)
+        if self.gene_likelihood == "nb":
+            return NegativeBinomial.from_logits(
+                heads.scale_logits, scale, log_theta, activation, rows
+            )
+        return ZeroInflatedNegativeBinomial.from_logits(
+            heads.scale_logits, scale, log_theta, heads.zi_logits, activation, rows
+        )
+
+    def _log_theta(
+        self, batch_index: torch.Tensor, y: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log inverse dispersion, and the table row of each cell where it is a table."""
+        if self.dispersion == "gene":
+            return self.px_r, None
+        group = batch_index if self.dispersion == "gene-batch" else y
+        if group is None:
+            msg = 'dispersion="gene-label" needs the labels `y` of the cells, got None'
+            raise InvalidArgumentError(msg)
+        return self.px_r.t(), group.flatten()
+
+    # loss ---------------------------------------------------------------------------------------
+
+    @staticmethod
+    def reconstruction_loss(
+        x: torch.Tensor, px_rate: torch.Tensor, px_r: torch.Tensor, px_dropout: torch.Tensor
+    ) -> torch.Tensor:
+        """Negative log-likelihood of zero-inflated negative binomial counts.
+
+        Parameters
+        ----------
+        x
+            (B, G) counts, dense or CSR.
+        px_rate, px_r, px_dropout
+            Mean, inverse dispersion and log-odds of a technical zero; (B, G) or (S, B, G), ``px_r``
+            also (G,).
+
+        Returns
+        -------
+        (B,) or (S, B), nats.
+        """
+        return -ZeroInflatedNegativeBinomial(
+            px_rate, px_r, px_dropout, validate_args=False
+        ).log_prob_sum(x)
+
+    @staticmethod
+    def latent_kl_divergence(
+        variational_mean: torch.Tensor,
+        variational_var: torch.Tensor | float,
+        prior_mean: torch.Tensor | float,
+        prior_var: torch.Tensor | float,
+    ) -> torch.Tensor:
+        """Divergence of normal variables from their priors, summed over the last axis.
+
+        Parameters
+        ----------
+        variational_mean, prior_mean
+            (..., B, L), or numbers.
+        variational_var, prior_var
+            Variances, > 0, likewise.
+
+        Returns
+        -------
+        (..., B), nats.
+
+        Examples
+        --------
+        >>> import torch
+        >>> ContrastiveVAE.latent_kl_divergence(torch.tensor([[0.0, 1.0]]), 0.25, 0, 1)
+        tensor([1.1363])
+        """
+        ratio = torch.as_tensor(variational_var) / torch.as_tensor(prior_var)
+        distance = (variational_mean - prior_mean) ** 2 / torch.as_tensor(prior_var)
+        return 0.5 * (ratio + distance - 1 - torch.log(ratio)).sum(-1)
+
+    def library_kl_divergence(
+        self,
+        batch_index: torch.Tensor,
+        variational_library_mean: torch.Tensor | None,
+        variational_library_var: torch.Tensor | None,
+        library: torch.Tensor,
+    ) -> torch.Tensor:
+        """Divergence of the log library from its prior; 0 where the library is observed.
+
+        Parameters
+        ----------
+        batch_index
+            (B, 1) batch codes.
+        variational_library_mean, variational_library_var
+            (B, 1) or (S, B, 1), mean and variance; unused if the library is observed.
+        library
+            (B, 1) or (S, B, 1), log library.
+
+        Returns
+        -------
+        (B,) or (S, B), nats.
+        """
+        if variational_library_mean is None or variational_library_var is None:
+            return torch.zeros_like(library).sum(-1)
+        q = Normal(variational_library_mean, variational_library_var.sqrt(), validate_args=False)
+        return kl_divergence(q, self._library_prior(batch_index)).sum(-1)
+
+    def _library_prior(self, batch_index: torch.Tensor) -> Normal:
+        codes = batch_index.flatten() if self.n_batch > 1 else torch.zeros_like(batch_index[:, 0])
+        return Normal(
+            self.library_log_means[0, codes].unsqueeze(-1),
+            self.library_log_vars[0, codes].sqrt().unsqueeze(-1),
+            validate_args=False,
+        )
+
+    def loss(
+        self,
+        concat_tensors: Pair,
+        inference_outputs: dict[str, Outputs],
+        generative_outputs: dict[str, DecodedCells],
+        kl_weight: float | torch.Tensor = 1.0,
+    ) -> LossOutput:
+        """Negative evidence lower bound of a pair of a background and a target cell, mean over pairs.
+
+        ``mean(R + kl_weight * (wasserstein_penalty * W + KL_z + KL_s) + KL_library)`` in nats, where R,
+        KL_z and KL_library are sums over the two cells, KL_s is the target's, and ``W = |mean|^2 +
+        sum(variance)`` of the background's salient posterior. The penalty is warmed up with the KL
+        terms. Its sum over the minibatch is the metric "wasserstein_loss_sum".
+
+        Parameters
+        ----------
+        concat_tensors
+            The pair of minibatches; not modified. The larger one counts up to the size of the other.
+        inference_outputs, generative_outputs
+            Of :meth:`inference` and :meth:`generative`.
+        kl_weight
+            Weight of the divergences of z and s and of the penalty, >= 0.
+        """
+        cells = paired(concat_tensors)
+        x = stack_rows([cells[name][Keys.X] for name in POPULATIONS])
+        n_pairs = len(cells["target"][Keys.BATCH])
+        log_likelihood = generative_outputs["target"].joint.log_prob_sum(x)
+        reconstruction = -sum(log_likelihood.split(n_pairs, dim=-1))
+        of_background, of_target = (inference_outputs[name] for name in POPULATIONS)
+        kl_z = sum(
+            self.latent_kl_divergence(o["qz_m"], o["qz_v"], 0, 1)
+            for o in (of_background, of_target)
+        )
+        kl_s = self.latent_kl_divergence(of_target["qs_m"], of_target["qs_v"], 0, 1)
+        kl_l = sum(
+            self.library_kl_divergence(
+                cells[name][Keys.BATCH], *(inference_outputs[name][k] for k in LIBRARY_KEYS)
+            )
+            for name in POPULATIONS
+        )
+        wasserstein = (of_background["qs_m"] ** 2 + of_background["qs_v"]).sum(-1)
+        warmed_up = self.wasserstein_penalty * wasserstein + kl_z + kl_s
+        return LossOutput(
+            loss=(reconstruction + kl_weight * warmed_up + kl_l).mean(),
+            reconstruction_loss=reconstruction,
+            kl_local={"kl_divergence_l": kl_l, "kl_divergence_z": kl_z, "kl_divergence_s": kl_s},
+            extra_metrics={"wasserstein_loss_sum": wasserstein.sum()},
+            n_obs_minibatch=n_pairs,
+        )
+
+    # questions ----------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def sample(self, *, tensors: Pair, n_samples: int = 1) -> dict[str, torch.Tensor]:
+        """Posterior predictive counts of both populations.
+
+        Parameters
+        ----------
+        tensors
+            The pair of minibatches.
+        n_samples
+            Number S of draws of the latent state, each giving one draw of counts.
+
+        Returns
+        -------
+        For each population (B, G), or (B, G, S) for S > 1, on the CPU.
+        """
+        _, decoded = self.forward(
+            to_device(tensors, self.device),
+            inference_kwargs={"n_samples": n_samples},
+            compute_loss=False,
+        )
+        counts = decoded["target"].joint.sample()
+        counts = (counts.permute(1, 2, 0) if n_samples > 1 else counts).cpu()
+        return {name: counts[cells.rows] for name, cells in decoded.items()}
+
+
+LIBRARY_KEYS = ("ql_m", "ql_v", "library")
+
+
+class DecodedCells(Mapping):
+    """Count parameters of one population, each computed when asked for.
+
+    The populations are decoded together; the loss needs only their joint distribution, so that the
+    means, for which everything has to be normalised and exponentiated, are seldom formed.
+
+    Attributes
+    ----------
+    joint
+        Distribution of the counts of all cells that were decoded together.
+    rows
+        Which of them are meant.
+    """
+
+    names = ("px_scale", "px_rate", "px_r", "px_dropout")
+
+    def __init__(self, joint: NegativeBinomial | ZeroInflatedNegativeBinomial, rows: slice):
+        self.joint = joint
+        self.rows = rows
+
+    def __getitem__(self, name: str) -> torch.Tensor | None:
+        if name == "px_r":  # (G,) where it is one for all cells
+            theta = self.joint.theta
+            return theta if theta.dim() == 1 else theta[..., self.rows, :]
+        if name == "px_dropout":
+            logits = getattr(self.joint, "zi_logits", None)
+            return None if logits is None else logits[..., self.rows, :]
+        if name not in self.names:
+            raise KeyError(name)
+        values = self.joint.scale if name == "px_scale" else self.joint.mu
+        return values[..., self.rows, :]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def categories(batch_index: torch.Tensor, cat_covs: torch.Tensor | None) -> list[torch.Tensor]:
+    """Codes as the layers take them, each (B, 1)."""
+    return [batch_index, *([] if cat_covs is None else torch.split(cat_covs, 1, dim=1))]
+
+
+def paired(tensors: Pair) -> Pair:
+    """Both minibatches cut to the size of the smaller one; the caller's stay as they are."""
+    n = min(len(tensors[name][Keys.BATCH]) for name in POPULATIONS)
+    return {
+        name: {key: first_rows(value, n) for key, value in tensors[name].items()}
+        for name in POPULATIONS
+    }
+
+
+def stacked(background: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
+    """Background cells, then target cells, in every entry that both have."""
+    together: dict[str, Any] = {}
+    for key, one in background.items():
+        other = target[key]
+        if one is None or other is None:
+            together[key] = None
+        elif key == "x":
+            together[key] = stack_rows([one, other])
+        else:
+            together[key] = torch.cat([one, other], dim=-2)
+    return together
+
+
+def split_cells(outputs: Outputs, sizes: list[int]) -> dict[str, Outputs]:
+    """The inverse of :func:`stacked` for outputs of shape (..., B, n)."""
+    parts: dict[str, Outputs] = {name: {} for name in POPULATIONS}
+    for key, value in outputs.items():
+        pieces = [None, None] if value is None else value.split(sizes, dim=-2)
+        for name, piece in zip(POPULATIONS, pieces, strict=True):
+            parts[name][key] = piece
+    return parts
