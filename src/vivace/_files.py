@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors.torch import save
+if TYPE_CHECKING:  # the report writes files too, and does not load torch
+    import torch
 
 
 @contextmanager
@@ -43,6 +44,8 @@ def save_tensors(
     tensors: dict[str, torch.Tensor], path: str | Path, metadata: dict[str, str] | None = None
 ) -> None:
     """Write tensors as one safetensors file, replacing it in one step."""
+    from safetensors.torch import save
+
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     with replacing(path) as beside:
         beside.write_bytes(save(plain, metadata))
