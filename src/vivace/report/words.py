@@ -25,11 +25,11 @@ def percent(fraction: float) -> str:
 
     Examples
     --------
-    >>> percent(0.949), percent(0.001), percent(1.0)
-    ('95 %', '0.1 %', '100 %')
+    >>> percent(0.949), percent(0.097), percent(0.001), percent(0.0)
+    ('95 %', '10 %', '0.1 %', '0 %')
     """
     value = 100 * fraction
-    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.1g} %"
+    return f"{value:.0f} %" if value >= 1 or value == 0 else f"{value:.1g} %"
 
 
 def duration(seconds: float) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from vivace._files import replacing
 from vivace.errors import require
 from vivace.report.run import Run
 from vivace.report.sections import SECTIONS
@@ -47,8 +46,8 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     folder = Run(run)
     target = folder.folder / "report.html" if out is None else Path(out)
     page = render(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(target, page)
+    with replacing(target) as beside:
+        beside.write_text(page, encoding="utf-8")
     return target
 
 
@@ -81,24 +80,3 @@ def heading(run: Run) -> dict[str, Any]:
         "created": summary.get("created", ""),
         "version": summary.get("versions", {}).get("vivace", ""),
     }
-
-
-def replace_text(target: Path, text: str) -> None:
-    """Write a file beside ``target`` and rename it."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-    ) as beside:
-        beside.write(text)
-    try:
-        Path(beside.name).chmod(0o666 & ~current_umask())
-        Path(beside.name).replace(target)
-    except OSError:
-        Path(beside.name).unlink(missing_ok=True)
-        raise
-
-
-def current_umask() -> int:
-    """Permissions that the user takes away from new files."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -163,12 +163,13 @@ def name_groups(sheet: Canvas, plane: np.ndarray, groups: list[Category]) -> Non
         if not gathers(plane, group.rows, np.array([x, y])):
             continue
         half = 0.0115 * len(group.label) * size[0]  # half of the width of the text
+        wide = np.subtract(*np.quantile(cells[:, 0], [0.95, 0.05])) > half
+        y += 0 if wide else 0.04 * size[1]  # a name would hide a small group
         if any(abs(x - u) < half + w and abs(y - v) < 0.055 * size[1] for u, v, w in taken):
             continue
         taken.append((x, y, half))
-        sheet.axes.text(
-            x, y, group.label, ha="center", va="center", fontsize=10, gid="halo", color=INK
-        )
+        style: Any = {"ha": "center", "va": "center", "fontsize": 10, "color": INK, "gid": "halo"}
+        sheet.axes.text(x, y, group.label, **style)
 
 
 def gathers(plane: np.ndarray, rows: list[int], middle: np.ndarray) -> bool:

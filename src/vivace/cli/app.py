@@ -1,0 +1,151 @@
+"""Commands, and what becomes of errors: exit code 2 and one sentence, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vivace.cli.fit import FitGroup
+from vivace.cli.words import in_words, note, say
+from vivace.errors import VivaceError, VivaceWarning
+
+app = typer.Typer(
+    name="vivace",
+    help="Learn what cells have in common from raw counts, and ask what you learned.",
+    epilog="Start with: vivace demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(
+    typer.Typer(
+        cls=FitGroup,
+        help="Train a model on your cells and keep it in a run folder.",
+        no_args_is_help=True,
+    ),
+    name="fit",
+)
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, made by vivace fit.")]
+Data = Annotated[Path, typer.Argument(metavar="CELLS", help="File with raw counts (.h5ad).")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        typer.echo(f"vivace {version('vivace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show version.")
+    ] = False,
+) -> None:
+    """Options of vivace itself."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("vivace-demo"),
+    seed: Annotated[int, typer.Option(help="Another seed gives another, equally good, run.")] = 0,
+) -> None:
+    """Train on real blood cells and write a report; takes about a minute."""
+    from vivace.cli.demo import run_demo
+
+    run_demo(out, seed)
+
+
+@app.command()
+def latent(
+    run: Run,
+    data: Data,
+    out: Annotated[
+        Path,
+        typer.Option(help="File to write: .h5ad for the cells with their latent space, or .csv."),
+    ],
+    overwrite: Overwrite = False,
+) -> None:
+    """Place cells in the latent space of a trained model.
+
+    An .h5ad holds the cells as they came and the latent space in obsm["X_vivace"], ready for
+    neighbours, UMAP and clustering in scanpy. Genes are matched by name.
+    """
+    from vivace.cli.latent import run_latent
+
+    run_latent(run, data, out, overwrite=overwrite)
+
+
+@app.command()
+def report(
+    run: Run,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default: report.html in the run folder.")
+    ] = None,
+) -> None:
+    """Write one HTML page about a run: map of cells, training, checks, data, settings.
+
+    The page is a single file that needs no network; open it in any browser, also on a phone.
+    """
+    from vivace.report import write_report
+
+    say(f"Wrote {write_report(run, out)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and end the process.
+
+    Parameters
+    ----------
+    arguments
+        Words after ``vivace``; those of the process when not given.
+
+    Raises
+    ------
+    SystemExit
+        With code 0 on success, 2 on a mistake of the user's, 130 when interrupted.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", VivaceWarning)
+            warnings.showwarning = show_warning
+            code = app(arguments, prog_name="vivace", standalone_mode=False)
+    except typer.TyperException as error:
+        fail(error.format_message(), hint=usage(error))
+    except VivaceError as error:
+        fail(in_words(str(error)))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f'"{error.filename}": {error.strerror}')
+    except (KeyboardInterrupt, typer.Abort):
+        note("Interrupted; nothing was written.")
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str, hint: str = "") -> None:
+    """Say what was wrong and end with code 2."""
+    note(f"vivace: {message.rstrip('.')}.{hint}" if hint else f"vivace: {message}")
+    sys.exit(2)
+
+
+def usage(error: typer.TyperException) -> str:
+    """Where to read about the command that was called wrongly."""
+    context: Any = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "vivace"
+    return f' See "{path} --help".'
+
+
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning of vivace as a sentence, without the line of code it came from."""
+    note(f"Note: {in_words(str(message))}")

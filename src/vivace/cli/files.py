@@ -1,0 +1,108 @@
+"""Read cells, and write so that what was there before is never lost half-way."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vivace.cli.words import note
+from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def read_cells(path: Path) -> AnnData:
+    """Read an .h5ad file; gene names that occur twice get a number.
+
+    Raises
+    ------
+    MissingKeyError
+        There is no such file.
+    InvalidDataError
+        It is no .h5ad file, or a damaged one.
+    """
+    import anndata
+
+    if not path.exists():
+        raise MissingKeyError(f'the file "{path}" was not found.{near(path)}')
+    if path.suffix != ".h5ad":
+        msg = f'"{path}" is not an .h5ad file; save your cells as one with adata.write_h5ad'
+        raise InvalidDataError(msg)
+    try:
+        cells = anndata.read_h5ad(path)
+    except Exception as error:
+        msg = f'"{path}" cannot be read as .h5ad; is it complete? ({first_line(error)})'
+        raise InvalidDataError(msg) from error
+    if not cells.var_names.is_unique:
+        note("Note: some gene names occur twice; the later ones get a number (-1, -2 ...).")
+        cells.var_names_make_unique()
+    return cells
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def near(path: Path) -> str:
+    """Suggest a file with a similar name in the same folder."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f' There is no folder "{folder}".'
+    names = [p.name for p in folder.iterdir()]
+    close = get_close_matches(path.name, names, n=1)
+    return f' Did you mean "{folder / close[0]}"?' if close else ""
+
+
+def check_new_file(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file unasked, or to write where there is no folder."""
+    if path.exists() and not overwrite:
+        raise InvalidArgumentError(f'"{path}" is there already; --overwrite replaces it')
+    if path.is_dir():
+        raise InvalidArgumentError(f'"{path}" is a folder; name a file')
+    if not path.parent.is_dir():
+        raise InvalidArgumentError(f'there is no folder "{path.parent}" to write "{path.name}" to')
+
+
+def check_new_run(out: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a run unasked, and anything that is no run at all.
+
+    Raises
+    ------
+    InvalidArgumentError
+        ``out`` is there and may not be replaced.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / "model.json").is_file():
+        msg = f'"{out}" is there already and is no run folder; name a new folder with --out'
+        raise InvalidArgumentError(msg)
+    if not overwrite:
+        msg = f'"{out}" holds a run already; name another folder with --out, or add --overwrite'
+        raise InvalidArgumentError(msg)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder beside ``out`` that takes its place when all went well."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    beside.chmod(0o755)
+    try:
+        yield beside
+        if out.exists():
+            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old."))
+            out.rename(old / "run")
+            beside.rename(out)
+            shutil.rmtree(old)
+        else:
+            beside.rename(out)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise

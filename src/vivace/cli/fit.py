@@ -1,0 +1,232 @@
+"""``vivace fit MODEL``: one command a model, its options made from the model's own signatures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from vivace.cli.files import check_new_run, new_folder, read_cells
+from vivace.cli.options import from_dataclass, from_signature, parameter, with_options
+from vivace.cli.words import say
+from vivace.errors import InvalidArgumentError, nearest
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model that can be fitted from the shell.
+
+    Attributes
+    ----------
+    model
+        Class name, as in ``vivace.models.table.MODELS``.
+    help
+        What it is for, in the words of a biologist.
+    """
+
+    model: str
+    help: str
+
+
+FITS = {
+    "scvi": Fit(
+        "SCVI",
+        "Embed and denoise counts and correct batches (scVI, Lopez et al. 2018): the model to "
+        "start with.",
+    ),
+}
+"""Name in the shell to model. A new model is one entry here."""
+
+COMMON = ("max_epochs", "batch_size", "lr", "early_stopping")
+TRAIN = ("recipe", "seed", "train_size", "accelerator", "checkpoint", "resume")
+PANELS = ("Your data", "The model", "Training", "Training, fine tuning")
+PLAIN_HELP = {
+    "layer": "Layer of the file with the raw counts; default: X.",
+    "batch_key": "Column of obs with the batch (sample, donor, study) whose effect is to be removed.",
+    "labels_key": "Column of obs with known kinds of cells; shown in the report, not used to learn "
+    "unless an option of the model says so.",
+    "size_factor_key": "Column of obs with a size factor (above 0) to use in place of total counts.",
+    "categorical_covariate_keys": "Further column of obs with groups to correct for; may be given "
+    "several times.",
+    "continuous_covariate_keys": "Column of obs with a number to correct for; may be given several "
+    "times.",
+    "accelerator": "Where to compute: auto, cpu or gpu.",
+    "train_size": "Share of the cells to learn from; the others are held out. Default: 0.9.",
+    "seed": "Number that fixes all chance: the same seed gives the same result.",
+    "n_latent": "Number of latent dimensions: how many numbers describe a cell.",
+    "n_hidden": "Width of the hidden layers of the networks.",
+    "n_layers": "Number of hidden layers.",
+    "dropout_rate": "Share of hidden units silenced at random while training.",
+    "gene_likelihood": 'Distribution of counts: "zinb", "nb", "poisson" or "normal".',
+}
+
+
+class FitGroup(TyperGroup):
+    """Subcommands that are built when asked for: the models need torch, ``vivace --help`` does not."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the models."""
+        return list(FITS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Command of one model."""
+        if cmd_name not in FITS:
+            msg = f'there is no model "{cmd_name}" to fit. {nearest(cmd_name, FITS)}'
+            raise InvalidArgumentError(msg)
+        return fit_command(cmd_name, FITS[cmd_name])
+
+
+def fit_command(name: str, fit: Fit) -> Any:
+    """The command of one model."""
+    parameters = fit_parameters(fit)
+
+    def run(**values: Any) -> None:
+        run_fit(fit, **values)
+
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(name, help=fit.help, no_args_is_help=True)(with_options(run, parameters))
+    return typer.main.get_command(single)
+
+
+def fit_parameters(fit: Fit) -> list[Any]:
+    """File arguments, then options of setup, model and training."""
+    from vivace.models.table import MODELS
+    from vivace.train import TrainOptions
+
+    model: Any = MODELS[fit.model]
+    data, net, training, fine = PANELS
+    options = [
+        *FILES,
+        *from_signature(model.setup_anndata, model.setup_anndata.__doc__, data),
+        *GENES,
+        *from_signature(model.__init__, model.__doc__, net),
+        *from_dataclass(TrainOptions, training, only=lambda n: n in COMMON),
+        *(p for p in from_signature(model.train, model.train.__doc__, training) if p.name in TRAIN),
+        *CHECKPOINTS,
+        *from_dataclass(TrainOptions, fine, only=lambda n: n not in COMMON),
+    ]
+    for one in options:
+        if one.name in PLAIN_HELP:
+            one.annotation.__metadata__[0].help = PLAIN_HELP[one.name]
+    return options
+
+
+def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) -> None:
+    """Read, choose genes, train, and write the run folder."""
+    check_new_run(out, overwrite=overwrite)
+    from vivace.analysis.genes import variable_genes
+    from vivace.analysis.tables import write_tables
+    from vivace.models.table import MODELS
+
+    model_class: Any = MODELS[fit.model]
+    setup, options, train = split_values(model_class, values)
+    cells = read_cells(data)
+    say(f"Read {cells.n_obs:,} cells x {cells.n_vars:,} genes from {data.name}.")
+    top = values["n_top_genes"]
+    if 0 < top < cells.n_vars:
+        kept = variable_genes(
+            cells, top, layer=setup.get("layer"), batch_key=setup.get("batch_key")
+        )
+        cells = cells[:, kept].copy()
+        say(f"Kept the {top:,} most variable genes (--n-top-genes 0 keeps all).")
+    model_class.setup_anndata(cells, **setup)
+    model = model_class(cells, **options)
+    say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
+    model.train(**train)
+    say(outcome(model.training))
+    with new_folder(out) as folder:
+        model.save(folder)
+    write_tables(model, out, source=data.name, colour_by=values["colour"] or None)
+    say(
+        f"Wrote {out}/\nNext: vivace report {out}\n      vivace latent {out} {data} --out FILE.h5ad"
+    )
+
+
+def split_values(
+    model: Any, values: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Arguments of setup, constructor and training from the values of the options."""
+    setup = {p.name for p in from_signature(model.setup_anndata, None, "")}
+    net = {p.name for p in from_signature(model.__init__, None, "")}
+    given = {k: v for k, v in values.items() if v is not None and v != []}
+    own = {"n_top_genes", "colour"}
+    return (
+        {k: v for k, v in given.items() if k in setup},
+        {k: v for k, v in given.items() if k in net},
+        {k: v for k, v in given.items() if k not in setup | net | own},
+    )
+
+
+def outcome(training: dict[str, Any]) -> str:
+    """One sentence on how training ended."""
+    how = {"early stopping": " (stopped early)", "interrupted": " (interrupted)"}
+    stopped = how.get(training["stopped"], "")
+    return (
+        f"Trained {training['epochs']} epochs{stopped} on {training['device']} in "
+        f"{training['seconds']:.1f} s."
+    )
+
+
+FILES = [
+    parameter(
+        "data",
+        Annotated[Path, typer.Argument(metavar="CELLS", help="File with raw counts (.h5ad).")],
+    ),
+    parameter("out", Annotated[Path, typer.Option(help="Run folder to write.")]),
+    parameter(
+        "overwrite", Annotated[bool, typer.Option("--overwrite", help="Replace a run.")], False
+    ),
+]
+GENES = [
+    parameter(
+        "n_top_genes",
+        Annotated[
+            int,
+            typer.Option(
+                min=0,
+                help="Keep this many most variable genes; 0 keeps all.",
+                rich_help_panel=PANELS[0],
+            ),
+        ],
+        2000,
+    ),
+    parameter(
+        "colour",
+        Annotated[
+            list[str] | None,
+            typer.Option(
+                help="Column of obs to colour the report's map by; may be given several times. "
+                "Default: those with few distinct values.",
+                rich_help_panel=PANELS[0],
+            ),
+        ],
+        None,
+    ),
+]
+CHECKPOINTS = [
+    parameter(
+        "checkpoint",
+        Annotated[
+            Path | None,
+            typer.Option(
+                help="File to keep the state of training in, after every epoch.",
+                rich_help_panel=PANELS[2],
+            ),
+        ],
+        None,
+    ),
+    parameter(
+        "resume",
+        Annotated[
+            Path | None,
+            typer.Option(
+                help="Go on from such a file, as if nothing had happened.",
+                rich_help_panel=PANELS[2],
+            ),
+        ],
+        None,
+    ),
+]
