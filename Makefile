@@ -30,6 +30,9 @@ fix: .venv/.installed  ## Repair what can be repaired by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+parity: .venv/.installed  ## Compare with models that scvi-tools trains in its own environment
+	$(BIN)/python tests/parity/run.py
+
 clean:  ## Remove caches and built pages, not the environment
 	rm -rf docs/_build .pytest_cache .mypy_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
