@@ -34,6 +34,10 @@ class InvalidDataError(VivaceError, ValueError):
     """The data hold values the model cannot work with (negative, missing, infinite counts ...)."""
 
 
+class MissingPseudoinputsError(InvalidArgumentError, AssertionError):
+    """A VampPrior lacks the cells it starts from, or they do not fit."""
+
+
 class MissingKeyError(VivaceError, KeyError):
     """A name was not found in the object it was looked up in."""
 

@@ -5,9 +5,16 @@ expression is computed only when asked for. The summed log-likelihood (:meth:`lo
 the fused kernels of :mod:`vivace.kernels` without ever forming them.
 """
 
+from vivace.likelihoods.affine_normal import AffineNormal
 from vivace.likelihoods.negative_binomial import NegativeBinomial
 from vivace.likelihoods.normal import Normal
 from vivace.likelihoods.poisson import Poisson
 from vivace.likelihoods.zinb import ZeroInflatedNegativeBinomial
 
-__all__ = ["NegativeBinomial", "Normal", "Poisson", "ZeroInflatedNegativeBinomial"]
+__all__ = [
+    "AffineNormal",
+    "NegativeBinomial",
+    "Normal",
+    "Poisson",
+    "ZeroInflatedNegativeBinomial",
+]

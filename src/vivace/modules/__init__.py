@@ -1,6 +1,8 @@
 """Generative models as torch modules: inference, generative, loss. They know nothing of AnnData."""
 
 from vivace.modules.base import BaseModule, LossOutput
+from vivace.modules.contrastive import ContrastiveVAE
+from vivace.modules.sysvae import SysVAE
 from vivace.modules.vae import VAE
 
-__all__ = ["VAE", "BaseModule", "LossOutput"]
+__all__ = ["VAE", "BaseModule", "ContrastiveVAE", "LossOutput", "SysVAE"]
