@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +73,7 @@ def save_parts(folder: str | Path, parts: SavedModel, *, overwrite: bool = False
         If the folder cannot be written to.
     """
     folder = Path(folder)
-    if (folder / MANIFEST).exists() and not overwrite:
+    if not overwrite and os.path.lexists(folder / MANIFEST):
         msg = f"{folder} holds a saved model already; pass overwrite=True to replace it"
         raise InvalidArgumentError(msg)
     tensors = {f"module.{k}": v.detach().cpu().contiguous() for k, v in parts.weights.items()}
@@ -96,13 +97,12 @@ def save_parts(folder: str | Path, parts: SavedModel, *, overwrite: bool = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
+            _remove(folder, f".{MANIFEST}.*", ".weights-*")  # left by a process that was killed
             with replacing(folder / weights_name) as beside:
                 beside.write_bytes(blob)
             with replacing(folder / MANIFEST) as beside:
                 beside.write_text(text)
-            for old in folder.glob("weights-*.safetensors"):
-                if old.name != weights_name:
-                    old.unlink()
+            _remove(folder, "weights-*.safetensors", but=weights_name)
     except OSError as error:
         msg = f"cannot save to {folder}: {error.strerror or error}; what was there is unchanged"
         raise ModelFileError(msg) from error
@@ -148,7 +148,7 @@ def load_parts(folder: str | Path) -> SavedModel:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where it may not look
         msg = f"{folder} holds no saved vivace model ({MANIFEST} is missing)"
         if (folder / "model.pt").exists():
             msg += "; it looks like a folder of scvi-tools: use vivace.import_model"
@@ -183,6 +183,13 @@ def _to_json(manifest: dict[str, Any]) -> str:
         raise InvalidArgumentError(msg)
 
     return json.dumps(manifest, default=plain, indent=1)
+
+
+def _remove(folder: Path, *patterns: str, but: str = "") -> None:
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            if path.name != but:
+                path.unlink()
 
 
 @contextmanager
