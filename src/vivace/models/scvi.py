@@ -11,7 +11,7 @@ import torch
 from scipy import sparse
 
 from vivace._types import Keys
-from vivace.analysis import expression, fit_quality, latent
+from vivace.analysis import differential, expression, fit_quality, groups, latent
 from vivace.data.schema import write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidArgumentError, InvalidDataError
@@ -161,19 +161,6 @@ class SCVI(BaseModel):
             means, variances = self._library_prior(n_batch)
             arguments |= {"library_log_means": means, "library_log_vars": variances}
         return arguments
-
-    def _library_prior(self, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of the log library size in each batch, two (1, n_batch) arrays."""
-        means, variances = np.zeros((1, n_batch)), np.ones((1, n_batch))
-        if self.adata is None:  # loading: the saved weights hold the prior
-            return means, variances
-        cells = self._cells()
-        log_sizes = np.log(np.maximum(cells.library_sizes(), 1))  # an empty cell counts as 0
-        codes = cells.columns[Keys.BATCH][:, 0]
-        for code in np.unique(codes):
-            of_batch = log_sizes[codes == code]
-            means[0, code], variances[0, code] = of_batch.mean(), of_batch.var()
-        return means, variances
 
     # latent space -------------------------------------------------------------------------------
 
@@ -393,6 +380,118 @@ class SCVI(BaseModel):
             genes=self._gene_positions(gene_list),
         )
         return draws[0] if n_samples == 1 else draws
+
+    # differential expression --------------------------------------------------------------------
+
+    def differential_expression(
+        self,
+        adata: Any = None,
+        groupby: str | None = None,
+        group1: Any = None,
+        group2: Any = None,
+        idx1: Any = None,
+        idx2: Any = None,
+        mode: str = "vanilla",
+        delta: float | None = 0.25,
+        batch_size: int | None = None,
+        all_stats: bool = True,
+        batch_correction: bool = False,
+        batchid1: Any = None,
+        batchid2: Any = None,
+        fdr_target: float = 0.05,
+        filter_outlier_cells: bool = False,
+        **kwargs,
+    ) -> pd.DataFrame:
+        """Which genes differ between groups of cells, and by how much.
+
+        Parameters
+        ----------
+        adata
+            Other cells of the same genes; default those of training.
+        groupby
+            Column of ``obs`` with the groups.
+        group1
+            One group or a list; default every group.
+        group2
+            The group to compare each with; default all other cells ("Rest").
+        idx1, idx2
+            Cells instead of groups: a mask, row numbers, or a query of ``obs`` as text. ``idx2`` is all
+            other cells by default.
+        mode
+            "vanilla": probability that one side expresses a gene more. "change": probability that
+            the log2 fold change is at least ``delta``, and its size.
+        delta
+            Relevant log2 fold change; None estimates it from the data.
+        batch_size
+            Cells at a time.
+        all_stats
+            Add statistics of the raw counts.
+        batch_correction
+            Decode both sides for the same batches, so that batches make no difference.
+        batchid1, batchid2
+            Batch categories to decode either side for; default all.
+        fdr_target
+            Expected share of false discoveries among the genes that change mode marks.
+        filter_outlier_cells
+            Leave out cells that lie apart from their group in the latent space.
+        **kwargs
+            Further fields of :class:`vivace.analysis.differential.DifferentialOptions`.
+
+        Returns
+        -------
+        One row a gene and comparison, most certain first; columns as in
+        :func:`vivace.analysis.differential.differential_expression`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If an option is out of range or unknown, or nothing says what to compare.
+        MissingKeyError
+            If ``groupby`` or a group does not exist.
+        NotTrainedError
+            If the model is not trained.
+
+        Examples
+        --------
+        >>> import vivace
+        >>> adata = vivace.datasets.simulate("batches", n_cells=200, n_genes=50)
+        >>> vivace.SCVI.setup_anndata(adata, batch_key="batch")
+        >>> model = vivace.SCVI(adata)
+        >>> model.train(max_epochs=2, progress=False)
+        >>> table = model.differential_expression(groupby="cell_type", mode="change")
+        >>> len(table) == 50 * adata.obs["cell_type"].nunique()
+        True
+        """
+        options = differential.DifferentialOptions.from_kwargs(
+            mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
+        )
+        cells, obs = self._cells(adata), (self.adata if adata is None else adata).obs
+        plan = groups.make_plan(obs, groupby, group1, group2, idx1, idx2)
+        if filter_outlier_cells:
+            plan = groups.keep_inliers(
+                plan, lambda rows: latent.latent_mean(self.module, self._loader(adata, rows))
+            )
+        batches1, batches2 = groups.correction_batches(
+            batch_correction,
+            None if batchid1 is None else self._batch_codes(batchid1),
+            None if batchid2 is None else self._batch_codes(batchid2),
+            range(self.module.n_batch),
+        )
+
+        def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
+            loader = self._loader(adata, rows, batch_size)
+            return expression.normalized_expression(self.module, loader, transform_batch=[batch])
+
+        return differential.differential_expression(
+            draw_scales,
+            cells.blocks,
+            self.var_names,
+            plan,
+            options=options,
+            batches1=batches1,
+            batches2=batches2,
+            rng=np.random.default_rng(self._draw_seed()),
+        )
 
     # quality of the fit -------------------------------------------------------------------------
 
