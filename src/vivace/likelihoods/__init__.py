@@ -6,6 +6,8 @@ the fused kernels of :mod:`vivace.kernels` without ever forming them.
 """
 
 from vivace.likelihoods.affine_normal import AffineNormal
+from vivace.likelihoods.beta_binomial import BetaBinomial
+from vivace.likelihoods.dirichlet_multinomial import DirichletMultinomial
 from vivace.likelihoods.negative_binomial import NegativeBinomial
 from vivace.likelihoods.normal import Normal
 from vivace.likelihoods.poisson import Poisson
@@ -13,6 +15,8 @@ from vivace.likelihoods.zinb import ZeroInflatedNegativeBinomial
 
 __all__ = [
     "AffineNormal",
+    "BetaBinomial",
+    "DirichletMultinomial",
     "NegativeBinomial",
     "Normal",
     "Poisson",
