@@ -55,20 +55,21 @@ def check_whole(folder: Path, among: set[float]) -> float:
     return value
 
 
-def save_for_ever(folder: Path) -> None:
-    value = 1.0
+def save_for_ever(folder: Path, value: float) -> None:
     while True:
-        value = 3.0 - value
         save_parts(folder, parts(value), overwrite=True)
+        value = 3.0 - value
 
 
 def test_a_model_survives_any_number_of_kills_while_it_is_saved(tmp_path):
     folder = save_parts(tmp_path / "run", parts(1.0))
     rng = np.random.default_rng(0)
-    seen = set()
+    value, seen = 1.0, set()
     for _ in range(N_KILLS):
-        kill_after(start(lambda: save_for_ever(folder)), rng.uniform(0.002, 0.02))
-        seen.add(check_whole(folder, {1.0, 2.0}))
+        other = 3.0 - value
+        kill_after(start(lambda v=other: save_for_ever(folder, v)), rng.uniform(0.002, 0.02))
+        value = check_whole(folder, {1.0, 2.0})
+        seen.add(value)
     assert seen == {1.0, 2.0}
     save_parts(folder, parts(2.0), overwrite=True)
     assert {p.name.split("-")[0] for p in folder.iterdir()} == {".lock", "model.json", "weights"}
