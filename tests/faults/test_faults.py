@@ -67,7 +67,7 @@ def test_a_model_survives_any_number_of_kills_while_it_is_saved(tmp_path):
     value, seen = 1.0, set()
     for _ in range(N_KILLS):
         other = 3.0 - value
-        kill_after(start(lambda v=other: save_for_ever(folder, v)), rng.uniform(0.002, 0.02))
+        kill_after(start(lambda v=other: save_for_ever(folder, v)), rng.uniform(0.002, 0.08))
         value = check_whole(folder, {1.0, 2.0})
         seen.add(value)
     assert seen == {1.0, 2.0}
