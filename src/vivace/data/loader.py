@@ -88,7 +88,8 @@ class ZippedLoader:
     """Several streams side by side: each step takes a minibatch of every one.
 
     An epoch is as long as the longest stream; a shorter one starts again in a new order, so that pairs
-    never repeat and no cell is left out.
+    never repeat and no cell is left out. The minibatches of a step have one size: rows of a stream with
+    fewer cells than that occur several times.
 
     Parameters
     ----------
@@ -111,13 +112,17 @@ class ZippedLoader:
         first_step = epoch * len(self)
         streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
         for _ in range(len(self)):
-            yield {name: next(stream) for name, stream in streams.items()}
+            rows = {name: next(stream) for name, stream in streams.items()}
+            size = max(map(len, rows.values()))
+            yield {
+                name: loader.cells.minibatch(np.resize(rows[name], size))
+                for name, loader in self.loaders.items()
+            }
 
 
-def _endless(loader: Loader, first_step: int) -> Iterator[Minibatch]:
-    """Pass after pass, starting where the step of that number would be."""
+def _endless(loader: Loader, first_step: int) -> Iterator[np.ndarray]:
+    """Rows of pass after pass, starting where the step of that number would be."""
     passes, done = divmod(first_step, len(loader))
     while True:
-        for rows in itertools.islice(loader.row_batches(passes), done, None):
-            yield loader.cells.minibatch(rows)
+        yield from itertools.islice(loader.row_batches(passes), done, None)
         passes, done = passes + 1, 0

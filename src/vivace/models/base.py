@@ -48,6 +48,8 @@ class BaseModel(ABC):
     """Training options of this model for each recipe, where they differ from the common ones."""
     default_train_size: ClassVar[float | None] = None
     """Share of training cells if none is given; None means the common 0.9."""
+    split_type: ClassVar[type[Split]] = Split
+    """What the rows of a split are kept as; a model with more to keep of them has its own."""
 
     def __init__(self, adata: Any, **options):
         self._assemble(read_schema(adata, type(self).__name__), options, adata)
@@ -179,6 +181,19 @@ class BaseModel(ABC):
         if unknown:
             raise missing_key("gene_list", unknown[0], "the model's genes", self.schema.var_names)
         return np.flatnonzero(self.var_names.isin(list(gene_list)))
+
+    def _library_prior(self, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of the log library size in each batch, two (1, n_batch) arrays."""
+        means, variances = np.zeros((1, n_batch)), np.ones((1, n_batch))
+        if self.adata is None:  # loading: the saved weights hold the prior
+            return means, variances
+        cells = self._cells()
+        log_sizes = np.log(np.maximum(cells.library_sizes(), 1))  # an empty cell counts as 0
+        codes = cells.columns[Keys.BATCH][:, 0]
+        for code in np.unique(codes):
+            of_batch = log_sizes[codes == code]
+            means[0, code], variances[0, code] = of_batch.mean(), of_batch.var()
+        return means, variances
 
     # training -----------------------------------------------------------------------------------
 
@@ -432,7 +447,7 @@ class BaseModel(ABC):
         if adata is not None:
             model._cells(adata)  # say now, not at the first question, if the data do not fit
         arrays = {k.removeprefix("split."): v for k, v in parts.arrays.items()}
-        model.split = Split(**arrays) if arrays else None
+        model.split = cls.split_type(**arrays) if arrays else None
         model.training = dict(parts.training)
         model.is_trained = model.training.pop("is_trained", True)
         model._history = History(parts.history)
