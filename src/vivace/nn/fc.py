@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from vivace.errors import InvalidDataError
 from vivace.kernels import sparse_linear
 
 
@@ -178,7 +179,7 @@ def batch_norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
     Raises
     ------
-    ValueError
+    InvalidDataError
         In training mode with a single cell, which has no variance.
     """
     if norm.training and x.shape[-2] == 1:
@@ -186,7 +187,7 @@ def batch_norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
             "batch normalisation needs at least 2 cells in a training minibatch, got 1; "
             "use more cells or use_batch_norm='none' (layer normalisation works with one cell)"
         )
-        raise ValueError(msg)
+        raise InvalidDataError(msg)
     if x.dim() == 2:
         return norm(x)
     return torch.stack([norm(slice_) for slice_ in x])
