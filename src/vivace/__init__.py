@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vivace import datasets, errors, likelihoods, metrics, modules
-    from vivace.models import SCVI, import_model, load
+    from vivace.models import SCVI, ContrastiveVI, import_model, load
     from vivace.settings import settings
 
 _LAZY = {
+    "ContrastiveVI": "vivace.models.contrastivevi",
     "SCVI": "vivace.models.scvi",
     "import_model": "vivace.models.table",
     "load": "vivace.models.table",
@@ -28,6 +29,7 @@ _LAZY = {
 
 __all__ = [
     "SCVI",
+    "ContrastiveVI",
     "datasets",
     "errors",
     "import_model",

@@ -43,6 +43,16 @@ def scvi(adata: Any) -> Any:
     return vivace.SCVI(adata, n_hidden=16, n_latent=3)
 
 
+def contrastivevi(adata: Any) -> Any:
+    vivace.ContrastiveVI.setup_anndata(adata)
+    return vivace.ContrastiveVI(adata, n_hidden=16, n_background_latent=3, n_salient_latent=2)
+
+
 CASES: dict[str, Case] = {
+    "ContrastiveVI": Case(
+        small("contrastive"),
+        contrastivevi,
+        {"background_indices": range(60), "target_indices": range(60, 120)},
+    ),
     "SCVI": Case(small("batches"), scvi),
 }

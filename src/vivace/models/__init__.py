@@ -1,6 +1,7 @@
 """Models as users meet them: thin AnnData faces over a module, the loop and the analysis functions."""
 
+from vivace.models.contrastivevi import ContrastiveVI
 from vivace.models.scvi import SCVI
 from vivace.models.table import MODELS, import_model, load
 
-__all__ = ["MODELS", "SCVI", "import_model", "load"]
+__all__ = ["MODELS", "SCVI", "ContrastiveVI", "import_model", "load"]

@@ -9,9 +9,10 @@ from vivace.errors import ModelFileError, nearest
 from vivace.io import load_parts
 from vivace.io.import_scvi import import_parts
 from vivace.models.base import BaseModel
+from vivace.models.contrastivevi import ContrastiveVI
 from vivace.models.scvi import SCVI
 
-MODELS: dict[str, type[BaseModel]] = {model.__name__: model for model in (SCVI,)}
+MODELS: dict[str, type[BaseModel]] = {model.__name__: model for model in (SCVI, ContrastiveVI)}
 """Class name to class."""
 
 
