@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vivace.data import Field, Schema
 from vivace.errors import InvalidArgumentError, ModelFileError
-from vivace.io import SavedModel, load_parts, save_parts
+from vivace.io import SavedModel, load_parts, save_parts, store
 
 
 def parts(value: float = 1.0, **options: object) -> SavedModel:
@@ -87,12 +90,19 @@ def change(**entries: object):
     def apply(folder: Path) -> None:
         path = folder / "model.json"
         manifest = {**json.loads(path.read_text()), **entries}
-        path.write_text(json.dumps({k: v for k, v in manifest.items() if v is not None}))
+        contents = {k: v for k, v in manifest.items() if v is not None and k != "sha256"}
+        path.write_text(json.dumps({**contents, "sha256": store._checksum(contents)}))
 
     return apply
 
 
+def rename_a_gene(folder: Path) -> None:
+    path = folder / "model.json"
+    path.write_text(path.read_text().replace("gene_a", "gene_b"))
+
+
 TAMPERED = {
+    "a gene renamed": (rename_a_gene, "was altered"),
     "weights truncated": (truncate_weights, "checksums differ"),
     "a bit flipped": (flip_a_bit, "checksums differ"),
     "weights swapped": (swap_weights, "checksums differ"),
@@ -128,3 +138,32 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelFileError, match="cannot save"):
         save_parts(tmp_path / "file" / "run", parts())
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.data())
+def test_no_damage_goes_unnoticed_or_ends_in_another_error(data: st.DataObject):
+    with tempfile.TemporaryDirectory() as place:
+        folder = save_parts(place, parts())
+        path = data.draw(st.sampled_from([folder / "model.json", weights_file(folder)]))
+        old = path.read_bytes()
+        at = data.draw(st.integers(0, len(old) - 1))
+        new = data.draw(
+            st.sampled_from(
+                [old[:at], old[:at] + b"\x00" + old[at + 1 :], old[:at] + old[at + 1 :]]
+            )
+            | st.binary(max_size=200)
+        )
+        path.write_bytes(new)
+        if new == old or (path.name == "model.json" and same_json(new, old)):
+            load_parts(folder)
+        else:
+            with pytest.raises(ModelFileError):
+                load_parts(folder)
+
+
+def same_json(a: bytes, b: bytes) -> bool:
+    try:
+        return json.loads(a) == json.loads(b)
+    except ValueError:
+        return False

@@ -93,7 +93,7 @@ def save_parts(folder: str | Path, parts: SavedModel, *, overwrite: bool = False
         "history": parts.history,
         "training": parts.training,
     }
-    text = _to_json(manifest)
+    text = _sealed(manifest)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
@@ -120,7 +120,7 @@ def load_parts(folder: str | Path) -> SavedModel:
     folder = Path(folder)
     manifest = _read_manifest(folder)
     try:
-        blob = (folder / manifest["weights"]["file"]).read_bytes()
+        blob = (folder / Path(manifest["weights"]["file"]).name).read_bytes()
         if hashlib.sha256(blob).hexdigest() != manifest["weights"]["sha256"]:
             msg = (
                 f"{folder}: the weights are not those {MANIFEST} names (checksums differ): the file "
@@ -155,14 +155,20 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ModelFileError(msg)
     try:
         manifest = json.loads(path.read_text())
+        seal = manifest.pop("sha256")
         newer = manifest["format_version"] > FORMAT_VERSION
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         msg = f"{path} is truncated or altered: {error}"
         raise ModelFileError(msg) from error
     if newer:
         msg = (
             f"{folder} was saved by vivace {manifest.get('vivace_version')}, format "
             f"{manifest['format_version']}; this vivace reads up to {FORMAT_VERSION}: upgrade it"
+        )
+        raise ModelFileError(msg)
+    if seal != _checksum(manifest):
+        msg = (
+            f"{path} was altered: its checksum is not that of its contents; restore it from a copy"
         )
         raise ModelFileError(msg)
     return manifest
@@ -172,7 +178,9 @@ def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _to_json(manifest: dict[str, Any]) -> str:
+def _sealed(manifest: dict[str, Any]) -> str:
+    """The manifest as JSON with the checksum of its contents."""
+
     def plain(value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic):
             return value.tolist()
@@ -182,7 +190,12 @@ def _to_json(manifest: dict[str, Any]) -> str:
         )
         raise InvalidArgumentError(msg)
 
-    return json.dumps(manifest, default=plain, indent=1)
+    contents = json.loads(json.dumps(manifest, default=plain))
+    return json.dumps({**contents, "sha256": _checksum(contents)}, indent=1)
+
+
+def _checksum(contents: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
 def _remove(folder: Path, *patterns: str, but: str = "") -> None:
