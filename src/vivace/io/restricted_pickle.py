@@ -7,7 +7,6 @@ calls, imports or opens.
 
 from __future__ import annotations
 
-import codecs
 import pickle
 import warnings
 from collections import OrderedDict
@@ -26,14 +25,6 @@ from pandas.core.internals.managers import BlockManager
 from vivace.errors import ModelFileError
 
 
-def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    """``codecs.encode`` as far as pickled bytes need it."""
-    if encoding != "latin1":
-        msg = f"pickled bytes in the encoding {encoding!r} are refused"
-        raise pickle.UnpicklingError(msg)
-    return codecs.latin_1_encode(text)[0]
-
-
 def _plain_dict(factory: object = None) -> dict:
     """A ``defaultdict`` read as a dict: its factory is not needed, and the reader fills only dicts."""
     return {}
@@ -43,7 +34,6 @@ def harmless() -> list[Any]:
     """Everything the reader may rebuild: objects, or (object, name it has in the file)."""
     dtypes = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdOUSM"]
     named: list[tuple[Callable, str]] = [
-        (_encode_latin1, "_codecs.encode"),
         (_plain_dict, "collections.defaultdict"),
         (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
         (multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
@@ -98,7 +88,8 @@ def read_pickle(path: str | Path) -> Any:
         )
         raise ModelFileError(msg) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        msg = f"{path} is damaged: {type(error).__name__}: {str(error).splitlines()[0]}"
+        first_line = next(iter(str(error).splitlines()), "")
+        msg = f"{path} is damaged: {type(error).__name__} {first_line}".rstrip()
         raise ModelFileError(msg) from error
 
 
