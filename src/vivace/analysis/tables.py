@@ -194,17 +194,23 @@ def counts(model: Any) -> Any:
 def moments(matrix: Any) -> dict[str, np.ndarray]:
     """Mean, variance and share of zeros of each column of a sparse or dense matrix."""
     squares = matrix.multiply(matrix) if hasattr(matrix, "multiply") else matrix**2
-    mean = flat(matrix.mean(axis=0))
+    n = matrix.shape[0]
+    mean = column_sums(matrix) / n
     return {
         "mean": mean,
-        "variance": np.maximum(flat(squares.mean(axis=0)) - mean**2, 0),
-        "zero_fraction": 1 - flat((matrix != 0).sum(axis=0)) / matrix.shape[0],
+        "variance": np.maximum(column_sums(squares) / n - mean**2, 0),
+        "zero_fraction": 1 - column_sums(matrix != 0) / n,
     }
+
+
+def column_sums(matrix: Any) -> np.ndarray:
+    """Total of each column, (G,)."""
+    return flat(matrix.sum(axis=0, dtype=np.float64))
 
 
 def row_sums(matrix: Any) -> np.ndarray:
     """Total of each row, (N,)."""
-    return flat(matrix.sum(axis=1))
+    return flat(matrix.sum(axis=1, dtype=np.float64))
 
 
 def flat(values: Any) -> np.ndarray:

@@ -10,13 +10,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from vivace.cli.fit import FitGroup
 from vivace.cli.words import in_words, note, say
 from vivace.errors import VivaceError, VivaceWarning
 
+INTERRUPTED = 130
+ORDER = ["demo", "fit", "latent", "report"]
+
+
+class Commands(TyperGroup):
+    """Commands in the order in which one uses them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands."""
+        return sorted(self.commands, key=[*ORDER, *self.commands].index)
+
+
 app = typer.Typer(
     name="vivace",
+    cls=Commands,
     help="Learn what cells have in common from raw counts, and ask what you learned.",
     epilog="Start with: vivace demo",
     no_args_is_help=True,
@@ -120,30 +134,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.showwarning = show_warning
             code = app(arguments, prog_name="vivace", standalone_mode=False)
     except typer.TyperException as error:
-        fail(error.format_message(), hint=usage(error))
+        if not error.format_message():  # a command without arguments has shown its help
+            sys.exit(0)
+        fail(f"{sentence(error.format_message())} {usage(error)}")
     except VivaceError as error:
         fail(in_words(str(error)))
     except OSError as error:
         if error.filename is None:
             raise
         fail(f'"{error.filename}": {error.strerror}')
-    except (KeyboardInterrupt, typer.Abort):
+    if code == INTERRUPTED:
         note("Interrupted; nothing was written.")
-        sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def fail(message: str, hint: str = "") -> None:
+def fail(message: str) -> None:
     """Say what was wrong and end with code 2."""
-    note(f"vivace: {message.rstrip('.')}.{hint}" if hint else f"vivace: {message}")
+    note(f"vivace: {message}")
     sys.exit(2)
+
+
+def sentence(message: str) -> str:
+    """The message with a full stop, unless it ends with a mark of its own.
+
+    Examples
+    --------
+    >>> sentence("No such option: --x"), sentence("Did you mean --y?")
+    ('No such option: --x.', 'Did you mean --y?')
+    """
+    return message if message.endswith((".", "?", "!")) else f"{message}."
 
 
 def usage(error: typer.TyperException) -> str:
     """Where to read about the command that was called wrongly."""
     context: Any = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "vivace"
-    return f' See "{path} --help".'
+    return f'See "{path} --help".'
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -32,7 +32,7 @@ def read_cells(path: Path) -> AnnData:
     if not path.exists():
         raise MissingKeyError(f'the file "{path}" was not found.{near(path)}')
     if path.suffix != ".h5ad":
-        msg = f'"{path}" is not an .h5ad file; save your cells as one with adata.write_h5ad'
+        msg = f'"{path}" is not an .h5ad file; save your cells as one (AnnData.write_h5ad)'
         raise InvalidDataError(msg)
     try:
         cells = anndata.read_h5ad(path)
@@ -56,7 +56,7 @@ def near(path: Path) -> str:
     if not folder.is_dir():
         return f' There is no folder "{folder}".'
     names = [p.name for p in folder.iterdir()]
-    close = get_close_matches(path.name, names, n=1)
+    close = get_close_matches(path.name, names, n=1, cutoff=0.75)
     return f' Did you mean "{folder / close[0]}"?' if close else ""
 
 

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from vivace.cli.files import check_new_run, new_folder, read_cells
 from vivace.cli.options import from_dataclass, from_signature, parameter, with_options
 from vivace.cli.words import say
-from vivace.errors import InvalidArgumentError, nearest
+from vivace.errors import InvalidArgumentError, missing_key, nearest
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) 
     setup, options, train = split_values(model_class, values)
     cells = read_cells(data)
     say(f"Read {cells.n_obs:,} cells x {cells.n_vars:,} genes from {data.name}.")
+    check_columns(values["colour"], cells.obs)
     top = values["n_top_genes"]
     if 0 < top < cells.n_vars:
         kept = variable_genes(
@@ -143,6 +144,13 @@ def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) 
     say(
         f"Wrote {out}/\nNext: vivace report {out}\n      vivace latent {out} {data} --out FILE.h5ad"
     )
+
+
+def check_columns(names: list[str] | None, obs: Any) -> None:
+    """Say before training, not after it, that a column to colour by does not exist."""
+    for name in names or []:
+        if name not in obs:
+            raise missing_key("colour", name, "adata.obs", obs.columns)
 
 
 def split_values(
@@ -164,10 +172,8 @@ def outcome(training: dict[str, Any]) -> str:
     """One sentence on how training ended."""
     how = {"early stopping": " (stopped early)", "interrupted": " (interrupted)"}
     stopped = how.get(training["stopped"], "")
-    return (
-        f"Trained {training['epochs']} epochs{stopped} on {training['device']} in "
-        f"{training['seconds']:.1f} s."
-    )
+    epochs = f"{training['epochs']} epoch{'' if training['epochs'] == 1 else 's'}"
+    return f"Trained {epochs}{stopped} on {training['device']} in {training['seconds']:.1f} s."
 
 
 FILES = [

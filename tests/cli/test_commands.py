@@ -1,0 +1,165 @@
+"""What the commands do when all is well."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import vivace
+from vivace.cli.fit import FITS
+
+
+def test_fit_writes_a_model_that_python_loads(folder, cells):
+    model = vivace.load(folder / "run")
+    assert isinstance(model, vivace.SCVI)
+    assert model.n_genes == 30
+    assert model.training["epochs"] == 2
+    assert model.schema.setup_args["batch_key"] == "batch"
+    assert set(model.var_names) < set(cells.var_names)
+
+
+def test_fit_passes_options_on(folder, run, tmp_path):
+    out = tmp_path / "run"
+    done = run(
+        "fit", "scvi", folder / "cells.h5ad", "--out", out, "--n-latent", 3, "--n-top-genes", 0,
+        "--gene-likelihood", "nb", "--max-epochs", 1, "--lr", 0.005, "--batch-size", 40,
+        "--train-size", 0.8, "--seed", 3, "--recipe", "classic", "--early-stopping",
+        "--no-use-observed-lib-size",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    saved = json.loads((out / "model.json").read_text())
+    assert saved["options"]["n_latent"] == 3
+    assert saved["options"]["gene_likelihood"] == "nb"
+    assert saved["options"]["use_observed_lib_size"] is False
+    training = saved["training"]
+    assert (training["recipe"], training["seed"], training["n_train"]) == ("classic", 3, 64)
+    options = training["options"]
+    assert (options["lr"], options["batch_size"], options["early_stopping"]) == (0.005, 40, True)
+    assert len(saved["schema"]["var_names"]) == 40
+
+
+def test_latent_is_what_the_model_says(folder, run, tmp_path, cells):
+    out = tmp_path / "with_latent.h5ad"
+    assert run("latent", folder / "run", folder / "cells.h5ad", "--out", out).code == 0
+    model = vivace.load(folder / "run")
+    expected = model.get_latent_representation(cells[:, model.var_names].copy())
+    written = anndata.read_h5ad(out)
+    np.testing.assert_array_equal(written.obsm["X_vivace"], expected)
+    assert written.shape == cells.shape
+    pd.testing.assert_frame_equal(written.obs, cells.obs, check_categorical=False)
+
+
+def test_latent_aligns_genes_by_name(folder, run, tmp_path, cells):
+    shuffled = cells[:, np.random.default_rng(0).permutation(cells.n_vars)].copy()
+    shuffled.write_h5ad(tmp_path / "shuffled.h5ad")
+    for name, source in (("a", folder / "cells.h5ad"), ("b", tmp_path / "shuffled.h5ad")):
+        done = run("latent", folder / "run", source, "--out", tmp_path / f"{name}.csv")
+        assert done.code == 0, done.err
+    first, second = (pd.read_csv(tmp_path / f"{n}.csv", index_col="cell") for n in "ab")
+    assert list(first.columns) == [f"latent_{i}" for i in range(2)]
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_report_is_written_into_the_run(folder, run, tmp_path):
+    page = tmp_path / "page.html"
+    done = run("report", folder / "run", "--out", page)
+    assert done.code == 0, done.err
+    assert str(page) in done.out
+    text = page.read_text(encoding="utf-8")
+    assert "cells.h5ad" in text
+    assert "Coloured by cell_type" in text
+
+
+def test_overwrite_replaces_a_run_and_leaves_nothing_beside_it(folder, run, tmp_path):
+    out = tmp_path / "run"
+    words = ("fit", "scvi", folder / "cells.h5ad", "--out", out, "--max-epochs", 1)
+    assert run(*words).code == 0
+    (out / "old").touch()
+    assert run(*words).code == 2
+    assert (out / "old").exists()
+    assert run(*words, "--overwrite").code == 0
+    assert not (out / "old").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_gene_names_that_repeat_get_a_number(folder, run, tmp_path, cells):
+    names = cells.var_names.to_list()
+    doubled = cells.copy()
+    doubled.var_names = [*names[:-1], names[0]]
+    doubled.write_h5ad(tmp_path / "doubled.h5ad")
+    out = tmp_path / "run"
+    done = run("fit", "scvi", tmp_path / "doubled.h5ad", "--out", out, "--max-epochs", 1)
+    assert done.code == 0, done.err
+    assert "twice" in done.err
+    assert f"{names[0]}-1" in vivace.load(out).var_names
+
+
+def test_warnings_are_sentences(folder, run, tmp_path, cells):
+    odd = cells.copy()
+    odd.X = odd.X * 0.5
+    odd.write_h5ad(tmp_path / "odd.h5ad")
+    out = tmp_path / "run"
+    done = run("fit", "scvi", tmp_path / "odd.h5ad", "--out", out, "--max-epochs", 1)
+    assert done.code == 0, done.err
+    assert "Note: X holds values that are not whole numbers" in done.err
+    assert ".py" not in done.err
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("fit",), ("fit", "--help"), ("fit", "scvi")])
+def test_help_is_no_mistake(run, words):
+    done = run(*words)
+    assert done.code == 0
+    assert "Usage" in done.out
+    assert done.err == ""
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_every_model_of_the_table_explains_its_options(run, name):
+    done = run("fit", name, "--help")
+    assert done.code == 0
+    for option in ("--out", "--layer", "--n-latent", "--max-epochs", "--seed"):
+        assert option in done.out
+
+
+def test_the_installed_command_gives_its_exit_code(tmp_path):
+    vivace_command = Path(sys.executable).with_name("vivace")
+    version = subprocess.run([vivace_command, "--version"], capture_output=True, text=True)
+    assert (version.returncode, version.stdout) == (0, f"vivace {metadata.version('vivace')}\n")
+    wrong = subprocess.run(
+        [vivace_command, "report", "nowhere"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert wrong.returncode == 2
+    assert wrong.stdout == ""
+    assert wrong.stderr.count("\n") == 1
+    assert "nowhere" in wrong.stderr
+
+
+def test_demo_goes_from_cells_to_a_report(run, tmp_path, monkeypatch):
+    pytest.importorskip("scanpy")
+    monkeypatch.setattr("vivace.train.recipes.FAST_EPOCHS", (2, 2))
+    out = tmp_path / "demo"
+    done = run("demo", "--out", out)
+    assert done.code == 0, done.err
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert "verified cell by cell" in text
+    assert "Coloured by cell_type" in text
+    assert "Coloured by batch" in text
+    model = vivace.load(out, vivace.datasets.pbmc68k())
+    assert model.get_latent_representation().shape == (700, 10)
+
+
+def test_demo_says_what_to_install_before_it_starts(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("vivace.cli.demo.find_spec", lambda name: None)
+    done = run("demo", "--out", tmp_path / "demo")
+    assert done.code == 2
+    assert 'pip install "vivace[demo]"' in done.err
+    assert done.out == ""
+    assert not (tmp_path / "demo").exists()
