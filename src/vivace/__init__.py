@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vivace import datasets, errors, likelihoods, metrics, modules
-    from vivace.models import SCVI, ContrastiveVI, import_model, load
+    from vivace.models import SCVI, ContrastiveVI, JointEmbeddingSCVI, import_model, load
     from vivace.settings import settings
 
 _LAZY = {
     "ContrastiveVI": "vivace.models.contrastivevi",
+    "JointEmbeddingSCVI": "vivace.models.joint_embedding",
     "SCVI": "vivace.models.scvi",
     "import_model": "vivace.models.table",
     "load": "vivace.models.table",
@@ -30,6 +31,7 @@ _LAZY = {
 __all__ = [
     "SCVI",
     "ContrastiveVI",
+    "JointEmbeddingSCVI",
     "datasets",
     "errors",
     "import_model",

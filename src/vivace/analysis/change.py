@@ -152,7 +152,8 @@ def highest_density_interval(values: np.ndarray, level: float) -> tuple[np.ndarr
     Examples
     --------
     >>> import numpy as np
-    >>> highest_density_interval(np.arange(10) ** 2, 0.8)
+    >>> low, high = highest_density_interval(np.arange(10) ** 2, 0.8)
+    >>> int(low), int(high)
     (0, 64)
     """
     n = values.shape[-1]

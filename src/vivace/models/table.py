@@ -10,9 +10,12 @@ from vivace.io import load_parts
 from vivace.io.import_scvi import import_parts
 from vivace.models.base import BaseModel
 from vivace.models.contrastivevi import ContrastiveVI
+from vivace.models.joint_embedding import JointEmbeddingSCVI
 from vivace.models.scvi import SCVI
 
-MODELS: dict[str, type[BaseModel]] = {model.__name__: model for model in (SCVI, ContrastiveVI)}
+MODELS: dict[str, type[BaseModel]] = {
+    model.__name__: model for model in (SCVI, JointEmbeddingSCVI, ContrastiveVI)
+}
 """Class name to class."""
 
 

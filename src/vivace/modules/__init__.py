@@ -2,7 +2,8 @@
 
 from vivace.modules.base import BaseModule, LossOutput
 from vivace.modules.contrastive import ContrastiveVAE
+from vivace.modules.joint_embedding import JointEmbeddingVAE
 from vivace.modules.sysvae import SysVAE
 from vivace.modules.vae import VAE
 
-__all__ = ["VAE", "BaseModule", "ContrastiveVAE", "LossOutput", "SysVAE"]
+__all__ = ["VAE", "BaseModule", "ContrastiveVAE", "JointEmbeddingVAE", "LossOutput", "SysVAE"]

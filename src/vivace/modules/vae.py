@@ -286,6 +286,15 @@ class VAE(BaseModule):
         return self._draw(qz, ql, library, z, library, n_samples)
 
     def _encode(self, x, batch_index, cont_covs, cat_covs):
+        features, cats = self._encoder_input(x, batch_index, cont_covs, cat_covs)
+        qz, z = self.z_encoder(features, *cats)
+        if self.l_encoder is None:
+            return qz, z, None, torch.log(row_sums(x))
+        ql, library = self.l_encoder(features, *cats)
+        return qz, z, ql, library
+
+    def _encoder_input(self, x, batch_index, cont_covs, cat_covs):
+        """Features (B, G + covariates) and categorical covariates that the encoders see."""
         cats = self._categories(batch_index, cat_covs)
         features = log1p_counts(x) if self.log_variational else x
         if self.encode_covariates:
@@ -293,11 +302,7 @@ class VAE(BaseModule):
             if extra is not None:
                 dense = features if features.layout == torch.strided else features.to_dense()
                 features = torch.cat([dense, extra], dim=-1)
-        qz, z = self.z_encoder(features, *cats)
-        if self.l_encoder is None:
-            return qz, z, None, torch.log(row_sums(x))
-        ql, library = self.l_encoder(features, *cats)
-        return qz, z, ql, library
+        return features, cats
 
     def _draw(self, qz, ql, fixed_library, z, library, n_samples: int) -> dict:
         """Put outputs together, drawing S samples without gradient where they are wanted."""

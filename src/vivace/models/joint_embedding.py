@@ -1,0 +1,100 @@
+"""JointEmbeddingSCVI: embeddings that survive low sequencing depth."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from vivace.models.scvi import SCVI
+from vivace.modules.joint_embedding import JointEmbeddingVAE
+
+
+class JointEmbeddingSCVI(SCVI):
+    """SCVI whose embedding of a cell hardly depends on how deeply the cell was sequenced.
+
+    Cells with few counts drift towards one point of SCVI's latent space. Here every cell is seen
+    twice in training, as it is and thinned to fewer counts, and both views must embed alike
+    (:class:`vivace.modules.JointEmbeddingVAE`). Setup and questions are those of :class:`SCVI`.
+
+    Parameters
+    ----------
+    adata
+        AnnData that :meth:`setup_anndata` was called on.
+    joint_embedding_weight
+        Weight of the term that ties the two views.
+    lambda_off_diag
+        Weight of its redundancy part.
+    min_library_size
+        Cells are thinned to a total between this and their own.
+    reconstruction_weight
+        Weight of the reconstruction error.
+    variance_weight
+        Weight of a term that keeps latent dimensions spread.
+    use_joint_embedding
+        False gives SCVI, to the bit.
+    n_hidden, n_latent, n_layers, dropout_rate, dispersion, gene_likelihood, \
+use_observed_lib_size, latent_distribution
+        As in :class:`SCVI`; ``gene_likelihood="normal"`` has no counts to thin.
+    **module_kwargs
+        Further options of :class:`vivace.modules.JointEmbeddingVAE`.
+
+    Raises
+    ------
+    MissingKeyError
+        If the data were not set up.
+    InvalidArgumentError
+        If an option is not known, or does not fit the data.
+
+    Examples
+    --------
+    >>> import vivace
+    >>> adata = vivace.datasets.simulate("depth", n_cells=200, n_genes=50)
+    >>> vivace.JointEmbeddingSCVI.setup_anndata(adata)
+    >>> model = vivace.JointEmbeddingSCVI(adata, n_latent=5)
+    >>> model.train(max_epochs=2, progress=False)
+    >>> model.get_latent_representation().shape
+    (200, 5)
+    """
+
+    module: JointEmbeddingVAE
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def __init__(
+        self,
+        adata: Any,
+        joint_embedding_weight: float = 100.0,
+        lambda_off_diag: float = 0.01,
+        min_library_size: float = 10.0,
+        reconstruction_weight: float = 1.0,
+        variance_weight: float = 0.0,
+        use_joint_embedding: bool = True,
+        n_hidden: int = 128,
+        n_latent: int = 10,
+        n_layers: int = 1,
+        dropout_rate: float = 0.1,
+        dispersion: str = "gene",
+        gene_likelihood: str = "zinb",
+        use_observed_lib_size: bool = True,
+        latent_distribution: str = "normal",
+        **module_kwargs,
+    ):
+        super().__init__(
+            adata,
+            joint_embedding_weight=joint_embedding_weight,
+            lambda_off_diag=lambda_off_diag,
+            min_library_size=min_library_size,
+            reconstruction_weight=reconstruction_weight,
+            variance_weight=variance_weight,
+            use_joint_embedding=use_joint_embedding,
+            n_hidden=n_hidden,
+            n_latent=n_latent,
+            n_layers=n_layers,
+            dropout_rate=dropout_rate,
+            dispersion=dispersion,
+            gene_likelihood=gene_likelihood,
+            use_observed_lib_size=use_observed_lib_size,
+            latent_distribution=latent_distribution,
+            **module_kwargs,
+        )
+
+    def _build_module(self) -> JointEmbeddingVAE:
+        return JointEmbeddingVAE(**self._module_arguments())
