@@ -193,19 +193,15 @@ def counts(model: Any) -> Any:
 
 def moments(matrix: Any) -> dict[str, np.ndarray]:
     """Mean, variance and share of zeros of each column of a sparse or dense matrix."""
+    matrix = matrix.astype(np.float64)  # squares of large counts do not fit into float32
     squares = matrix.multiply(matrix) if hasattr(matrix, "multiply") else matrix**2
     n = matrix.shape[0]
-    mean = column_sums(matrix) / n
+    mean = flat(matrix.sum(axis=0)) / n
     return {
         "mean": mean,
-        "variance": np.maximum(column_sums(squares) / n - mean**2, 0),
-        "zero_fraction": 1 - column_sums(matrix != 0) / n,
+        "variance": np.maximum(flat(squares.sum(axis=0)) / n - mean**2, 0),
+        "zero_fraction": 1 - flat((matrix != 0).sum(axis=0)) / n,
     }
-
-
-def column_sums(matrix: Any) -> np.ndarray:
-    """Total of each column, (G,)."""
-    return flat(matrix.sum(axis=0, dtype=np.float64))
 
 
 def row_sums(matrix: Any) -> np.ndarray:
