@@ -147,20 +147,21 @@ class FCLayers(nn.Module):
         cats: tuple[torch.Tensor | None, ...],
         cont: torch.Tensor | None,
     ) -> torch.Tensor:
-        start = linear.in_features - self.n_cont - sum(self.n_cat_list)
-        if start == linear.in_features:
+        n_extra = self.n_cont + sum(self.n_cat_list)
+        if not n_extra:
             return sparse_linear(x, linear.weight, linear.bias)
-        out = sparse_linear(x, linear.weight[:, :start], linear.bias)
+        # one split, not a slice each: the gradient of every slice would be as wide as the weight
+        widths = [linear.in_features - n_extra, self.n_cont, *self.n_cat_list]
+        of_x, of_cont, *of_cats = linear.weight.split(widths, dim=1)
+        out = sparse_linear(x, of_x, linear.bias)
         if self.n_cont:
             if cont is None:
                 msg = f"expected {self.n_cont} continuous covariates, got none"
                 raise ValueError(msg)
-            out = out + F.linear(cont, linear.weight[:, start : start + self.n_cont])
-            start += self.n_cont
-        for n, cat in zip(self.n_cat_list, cats, strict=False):
+            out = out + F.linear(cont, of_cont)
+        for n, weight, cat in zip(self.n_cat_list, of_cats, cats, strict=False):
             if n and cat is not None:
-                out = out + categorical_linear(linear.weight[:, start : start + n], cat)
-                start += n
+                out = out + categorical_linear(weight, cat)
         return out
 
 
