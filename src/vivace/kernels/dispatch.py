@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from functools import cache
+
 import torch
 
+from vivace.errors import VivaceWarning
 from vivace.kernels import reference
+
+FUSED_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def count_log_likelihood(
@@ -54,6 +61,37 @@ def count_log_likelihood(
     >>> count_log_likelihood(x, torch.zeros(1, 2), torch.log(torch.tensor([[2.0]])))
     tensor([-2.6931])
     """
-    return reference.count_log_likelihood(
-        x, logits, library, log_theta, zi_logits, scale=scale, theta_rows=theta_rows
-    )
+    fused = None
+    if logits.dtype in FUSED_TYPES and not x.requires_grad:
+        fused = fused_for(logits.device.type)
+    function = fused or reference.count_log_likelihood
+    return function(x, logits, library, log_theta, zi_logits, scale=scale, theta_rows=theta_rows)
+
+
+@cache
+def fused_for(device_type: str) -> Callable | None:
+    """The fused kernel of a kind of device, or None where it has none or it does not compile."""
+    try:
+        if device_type == "cpu":
+            from vivace.kernels import cpu
+
+            return try_out(cpu.count_log_likelihood, device_type)
+        if device_type == "cuda":
+            from vivace.kernels import cuda
+
+            return try_out(cuda.count_log_likelihood, device_type)
+    except Exception as error:  # noqa: BLE001 - compilers fail in many ways; slow is better than not at all
+        warnings.warn(
+            f"the fast {device_type} kernels do not work here ({type(error).__name__}: {error}); "
+            "using plain torch, which gives the same numbers more slowly",
+            VivaceWarning,
+            stacklevel=3,
+        )
+    return None
+
+
+def try_out(function: Callable, device_type: str) -> Callable:
+    """Run a kernel on one gene of one cell, so that a failure to compile shows here."""
+    one = torch.ones(1, 1, device=device_type)
+    function(one, one, one, one)
+    return function
