@@ -17,7 +17,7 @@ from vivace.cli.words import in_words, note, say
 from vivace.errors import VivaceError, VivaceWarning
 
 INTERRUPTED = 130
-ORDER = ["demo", "fit", "latent", "report"]
+ORDER = ["demo", "fit", "latent", "report", "import"]
 
 
 class Commands(TyperGroup):
@@ -112,6 +112,27 @@ def report(
     from vivace.report import write_report
 
     say(f"Wrote {write_report(run, out)}")
+
+
+@app.command(name="import")
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder saved by scvi-tools (model.pt).")
+    ],
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    prefix: Annotated[str, typer.Option(help="Prefix of the file names, if one was given.")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Bring a model that scvi-tools trained; its old numbers come out.
+
+    Nothing in the folder is executed: a file that holds anything but data is refused.
+    """
+    from vivace import import_model
+
+    model = import_model(folder, prefix=prefix)
+    model.save(out, overwrite=overwrite)
+    say(f"Imported {model!r}")
+    say(f"Wrote {out}; use it with vivace latent {out} CELLS.h5ad --out ...")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
