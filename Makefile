@@ -1,6 +1,7 @@
 # The words that run everything. `make setup` is called by the others when it is needed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+BENCH ?= metrics
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check fix bench docs parity clean
@@ -31,6 +32,15 @@ fix: .venv/.installed  ## Repair what can be repaired by itself
 	$(BIN)/ruff format .
 
 parity: .venv/.installed  ## Compare with models that scvi-tools trains in its own environment
+	$(BIN)/python tests/parity/run.py
+
+docs: .venv/.installed  ## Run the examples of README and docs and write docs/_build
+	$(BIN)/python docs/build.py
+
+bench: .venv/.installed  ## Run a benchmark: make bench BENCH="metrics --cells 20000"
+	$(BIN)/python benchmarks/$(firstword $(BENCH)).py $(wordlist 2,99,$(BENCH))
+
+parity: .venv/.installed  ## Compare with scvi-tools, in an environment of its own
 	$(BIN)/python tests/parity/run.py
 
 clean:  ## Remove caches and built pages, not the environment
