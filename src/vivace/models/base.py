@@ -26,6 +26,7 @@ from vivace.errors import (
 )
 from vivace.io import SavedModel, load_parts, save_parts
 from vivace.models.device import pick_device
+from vivace.models.query import freeze_again
 from vivace.modules.base import BaseModule
 from vivace.settings import seeded, settings
 from vivace.train import TrainOptions, fit
@@ -61,6 +62,7 @@ class BaseModel(ABC):
         self.is_trained = False
         self.split: Split | None = None
         self.training: dict[str, Any] = {}
+        self.query: dict[str, Any] | None = None  # of a query model: what of its reference is fixed
         self._history = History()
         self._cells_seen: tuple[Any, Cells] | None = None
         with seeded(settings.seed):
@@ -395,7 +397,7 @@ class BaseModel(ABC):
             if self.split is None
             else {f"split.{k}": v for k, v in asdict(self.split).items()},
             history=self._history.records,
-            training={**self.training, "is_trained": self.is_trained},
+            training={**self.training, "is_trained": self.is_trained, "query": self.query},
         )
         return save_parts(folder, parts, overwrite=overwrite)
 
@@ -450,6 +452,9 @@ class BaseModel(ABC):
         model.split = cls.split_type(**arrays) if arrays else None
         model.training = dict(parts.training)
         model.is_trained = model.training.pop("is_trained", True)
+        query = model.training.pop("query", None)
+        if query is not None:
+            freeze_again(model, query)
         model._history = History(parts.history)
         return model
 

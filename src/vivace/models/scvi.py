@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from vivace.analysis import differential, expression, fit_quality, groups, laten
 from vivace.data.schema import write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidArgumentError, InvalidDataError
+from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.modules.vae import VAE
 
@@ -380,6 +381,81 @@ class SCVI(BaseModel):
             genes=self._gene_positions(gene_list),
         )
         return draws[0] if n_samples == 1 else draws
+
+    # query mapping ------------------------------------------------------------------------------
+
+    @classmethod
+    def load_query_data(
+        cls,
+        adata: Any,
+        reference_model: Any,
+        freeze_dropout: bool = False,
+        freeze_expression: bool = True,
+        freeze_decoder_first_layer: bool = True,
+        freeze_batchnorm_encoder: bool = True,
+        freeze_batchnorm_decoder: bool = True,
+        unfrozen: bool = False,
+    ) -> Self:
+        """A model of new cells that learns their batches and keeps what the reference learned.
+
+        Train it, then ask it: its latent space is the reference's. What the reference knows, it
+        still answers as before, to the bit.
+
+        Parameters
+        ----------
+        adata
+            New cells, with the obs columns that the reference was set up with; not modified.
+        reference_model
+            Trained model, or the folder it was saved to.
+        freeze_dropout, freeze_expression, freeze_decoder_first_layer
+            No dropout; gene weights of the encoders and latent weights of the decoder stay.
+        freeze_batchnorm_encoder, freeze_batchnorm_decoder
+            Batch norms stay, and use their running statistics in training too.
+        unfrozen
+            Train everything, starting from the reference.
+
+        Returns
+        -------
+        A model that is to be trained.
+
+        Raises
+        ------
+        InvalidDataError
+            If genes are missing; :meth:`prepare_query_anndata` fills them in.
+        InvalidArgumentError
+            If the reference is another kind of model, or the cells have no new batch.
+
+        Examples
+        --------
+        >>> import vivace
+        >>> adata = vivace.datasets.simulate("batches", n_cells=300, n_genes=50)
+        >>> new = adata.obs["batch"] == "batch_2"
+        >>> reference_cells, new_cells = adata[~new].copy(), adata[new].copy()
+        >>> vivace.SCVI.setup_anndata(reference_cells, batch_key="batch")
+        >>> reference = vivace.SCVI(reference_cells)
+        >>> reference.train(max_epochs=2, progress=False)
+        >>> model = vivace.SCVI.load_query_data(new_cells, reference)
+        >>> model.train(max_epochs=2, progress=False)
+        >>> model.get_latent_representation().shape == (new_cells.n_obs, 10)
+        True
+        """
+        freeze = query.Freeze(
+            freeze_dropout,
+            freeze_expression,
+            freeze_decoder_first_layer,
+            freeze_batchnorm_encoder,
+            freeze_batchnorm_decoder,
+            unfrozen,
+        )
+        return query.load_query_data(cls, adata, reference_model, freeze)
+
+    @staticmethod
+    def prepare_query_anndata(adata: Any, reference_model: BaseModel) -> Any:
+        """A copy of new cells with the reference's genes, zeros where they are missing.
+
+        See :func:`vivace.models.query.prepare_query_anndata`.
+        """
+        return query.prepare_query_anndata(adata, reference_model)
 
     # differential expression --------------------------------------------------------------------
 

@@ -204,9 +204,16 @@ generative_kwargs, loss_kwargs
         return {key: value for key, value in kwargs.items() if key != "full_forward_pass"}
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:
-        """Groups for the optimizer; modules whose parameters differ in either override this."""
+        """Groups for the optimizer; modules whose parameters differ in either override this.
+
+        A parameter marked ``partly_fixed`` does not decay: the part that gets no gradient must stay.
+        """
         trainable = [p for p in self.parameters() if p.requires_grad]
-        return [{"params": trainable, "lr": lr, "weight_decay": weight_decay}]
+        fixed = [p for p in trainable if getattr(p, "partly_fixed", False)]
+        whole = [p for p in trainable if not getattr(p, "partly_fixed", False)]
+        groups = [{"params": whole, "weight_decay": weight_decay}]
+        groups += [{"params": fixed, "weight_decay": 0.0}]
+        return [{**group, "lr": lr} for group in groups if group["params"]]
 
     def on_step(self, kl_weight: float) -> None:
         """Called by the training loop before each step; for schedules inside the module."""
