@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vivace import datasets, errors, likelihoods, metrics, modules
-    from vivace.models import SCVI, ContrastiveVI, JointEmbeddingSCVI, import_model, load
+    from vivace.models import SCVI, ContrastiveVI, JointEmbeddingSCVI, SysVI, import_model, load
     from vivace.settings import settings
 
 _LAZY = {
+    "CondSCVI": "vivace.models.condscvi",
+    "DestVI": "vivace.models.destvi",
     "ContrastiveVI": "vivace.models.contrastivevi",
     "JointEmbeddingSCVI": "vivace.models.joint_embedding",
     "SCVI": "vivace.models.scvi",
+    "SysVI": "vivace.models.sysvi",
     "import_model": "vivace.models.table",
     "load": "vivace.models.table",
     "settings": "vivace.settings",
@@ -30,8 +33,11 @@ _LAZY = {
 
 __all__ = [
     "SCVI",
+    "CondSCVI",
     "ContrastiveVI",
+    "DestVI",
     "JointEmbeddingSCVI",
+    "SysVI",
     "datasets",
     "errors",
     "import_model",

@@ -48,11 +48,35 @@ def contrastivevi(adata: Any) -> Any:
     return vivace.ContrastiveVI(adata, n_hidden=16, n_background_latent=3, n_salient_latent=2)
 
 
+def sysvi(adata: Any) -> Any:
+    vivace.SysVI.setup_anndata(adata, batch_key="system")
+    return vivace.SysVI(adata, n_hidden=16, n_latent=3)
+
+
+def condscvi(adata: Any) -> Any:
+    vivace.CondSCVI.setup_anndata(adata, labels_key="cell_type")
+    return vivace.CondSCVI(adata, n_hidden=16, n_latent=3)
+
+
+def destvi(spots: Any) -> Any:
+    reference, _ = simulate("spatial", n_cells=120, n_genes=60, n_spots=80)
+    cells = condscvi(reference)
+    cells.train(max_epochs=1, progress=False)
+    return vivace.DestVI.from_model(spots, cells, vamp_prior_p=3)
+
+
 CASES: dict[str, Case] = {
+    "CondSCVI": Case(lambda: small("spatial")()[0], condscvi),
     "ContrastiveVI": Case(
         small("contrastive"),
         contrastivevi,
         {"background_indices": range(60), "target_indices": range(60, 120)},
     ),
+    "DestVI": Case(
+        lambda: simulate("spatial", n_cells=120, n_genes=60, n_spots=80)[1],
+        destvi,
+        latent=lambda model: model.get_proportions().to_numpy(),
+    ),
     "SCVI": Case(small("batches"), scvi),
+    "SysVI": Case(small("systems"), sysvi),
 }

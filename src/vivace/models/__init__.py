@@ -1,8 +1,21 @@
 """Models as users meet them: thin AnnData faces over a module, the loop and the analysis functions."""
 
+from vivace.models.condscvi import CondSCVI
 from vivace.models.contrastivevi import ContrastiveVI
+from vivace.models.destvi import DestVI
 from vivace.models.joint_embedding import JointEmbeddingSCVI
 from vivace.models.scvi import SCVI
+from vivace.models.sysvi import SysVI
 from vivace.models.table import MODELS, import_model, load
 
-__all__ = ["MODELS", "SCVI", "ContrastiveVI", "JointEmbeddingSCVI", "import_model", "load"]
+__all__ = [
+    "MODELS",
+    "SCVI",
+    "CondSCVI",
+    "ContrastiveVI",
+    "DestVI",
+    "JointEmbeddingSCVI",
+    "SysVI",
+    "import_model",
+    "load",
+]

@@ -9,12 +9,16 @@ from vivace.errors import ModelFileError, nearest
 from vivace.io import load_parts
 from vivace.io.import_scvi import import_parts
 from vivace.models.base import BaseModel
+from vivace.models.condscvi import CondSCVI
 from vivace.models.contrastivevi import ContrastiveVI
+from vivace.models.destvi import DestVI
 from vivace.models.joint_embedding import JointEmbeddingSCVI
 from vivace.models.scvi import SCVI
+from vivace.models.sysvi import SysVI
 
 MODELS: dict[str, type[BaseModel]] = {
-    model.__name__: model for model in (SCVI, JointEmbeddingSCVI, ContrastiveVI)
+    model.__name__: model
+    for model in (SCVI, JointEmbeddingSCVI, CondSCVI, DestVI, ContrastiveVI, SysVI)
 }
 """Class name to class."""
 

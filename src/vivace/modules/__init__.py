@@ -3,7 +3,18 @@
 from vivace.modules.base import BaseModule, LossOutput
 from vivace.modules.contrastive import ContrastiveVAE
 from vivace.modules.joint_embedding import JointEmbeddingVAE
+from vivace.modules.mrdeconv import MRDeconv
 from vivace.modules.sysvae import SysVAE
 from vivace.modules.vae import VAE
+from vivace.modules.vaec import VAEC
 
-__all__ = ["VAE", "BaseModule", "ContrastiveVAE", "JointEmbeddingVAE", "LossOutput", "SysVAE"]
+__all__ = [
+    "VAE",
+    "VAEC",
+    "BaseModule",
+    "ContrastiveVAE",
+    "JointEmbeddingVAE",
+    "LossOutput",
+    "MRDeconv",
+    "SysVAE",
+]

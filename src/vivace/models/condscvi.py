@@ -1,0 +1,467 @@
+"""CondSCVI: how the cells of a type differ among themselves, the reference half of DestVI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+
+from vivace._types import Keys
+from vivace.analysis import deconvolution, expression, fit_quality, latent
+from vivace.data.schema import Field, categorical_field, write_schema
+from vivace.data.setup import count_schema
+from vivace.errors import InvalidDataError, UnsupportedError
+from vivace.models.base import BaseModel
+from vivace.modules.vaec import VAEC
+
+CLUSTER_COLUMN = "overclustering_vamp"
+"""Column of ``obs`` whose clusters, if it is there, are the components of the prior."""
+RARE = 0.05
+"""Share below which a type gets no further weight."""
+
+
+class CondSCVI(BaseModel):
+    """A model of the cells of each type, to tell states within types apart (Lopez et al. 2022).
+
+    Trained on labelled single cells, it is the reference that :class:`vivace.DestVI` reads spots with.
+
+    Parameters
+    ----------
+    adata
+        AnnData that :meth:`setup_anndata` was called on, with ``labels_key``.
+    n_hidden, n_latent, n_layers
+        Width of hidden layers, latent dimensions, layers of encoder and decoder.
+    weight_obs
+        Weigh rare types up in the loss, by the inverse of their share (at least 5 %). The weights have
+        mean 1 over cells, so that they change neither learning rate nor balance.
+    dropout_rate
+        Of encoder and decoder.
+    compat
+        "scvi-tools" leaves the weights of ``weight_obs`` without normalisation.
+    **module_kwargs
+        Further options of :class:`vivace.modules.VAEC`, such as ``prior="mog"``.
+
+    Raises
+    ------
+    MissingKeyError
+        If the data were not set up.
+
+    Examples
+    --------
+    >>> import vivace
+    >>> reference, spots = vivace.datasets.simulate("spatial", n_cells=120, n_genes=60, n_spots=20)
+    >>> vivace.CondSCVI.setup_anndata(reference, labels_key="cell_type")
+    >>> model = vivace.CondSCVI(reference)
+    >>> model.train(max_epochs=2, progress=False)
+    >>> model.get_latent_representation().shape
+    (120, 5)
+    """
+
+    module: VAEC
+    default_train_size: ClassVar[float | None] = 1.0
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+        "fast": {"batch_size": 32, "lr": 5e-3, "kl_warmup_fraction": 0.3},
+        "classic": {"max_epochs": 300},
+    }
+
+    def __init__(
+        self,
+        adata: Any,
+        n_hidden: int = 128,
+        n_latent: int = 5,
+        n_layers: int = 2,
+        weight_obs: bool = False,
+        dropout_rate: float = 0.05,
+        *,
+        compat: str | None = None,
+        **module_kwargs,
+    ):
+        super().__init__(
+            adata,
+            n_hidden=n_hidden,
+            n_latent=n_latent,
+            n_layers=n_layers,
+            weight_obs=weight_obs,
+            dropout_rate=dropout_rate,
+            compat=compat,
+            **module_kwargs,
+        )
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: Any,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        fine_labels_key: str | None = None,
+        layer: str | None = None,
+        unlabeled_category: str = "unlabeled",
+    ) -> None:
+        """Say which parts of an AnnData the model uses; kept under ``adata.uns["vivace"]``.
+
+        Parameters
+        ----------
+        adata
+            Cells by genes, raw counts. Nothing but ``.uns["vivace"]`` is written.
+        batch_key, labels_key
+            Columns of ``adata.obs``; ``labels_key`` holds the cell types. Without it all cells are of
+            one type.
+        fine_labels_key
+            Column of ``adata.obs`` with sub-types, for a classifier of states.
+        layer
+            Layer with the raw counts; default ``adata.X``.
+        unlabeled_category
+            Value of the fine labels that means "not known".
+
+        Raises
+        ------
+        InvalidDataError, MissingKeyError
+            As in :meth:`vivace.SCVI.setup_anndata`.
+        """
+        schema = count_schema(
+            adata, cls.__name__, layer=layer, batch_key=batch_key, labels_key=labels_key
+        )
+        if fine_labels_key is not None:
+            schema = schema.with_field(fine_field(adata.obs, fine_labels_key, unlabeled_category))
+        schema.setup_args.update(
+            fine_labels_key=fine_labels_key, unlabeled_category=unlabeled_category
+        )
+        write_schema(adata, schema)
+
+    def _build_module(self) -> VAEC:
+        options = dict(self.options)
+        compat, weight_obs = options.pop("compat", None), options.pop("weight_obs")
+        n_fine = len(self.fine_labels)
+        return VAEC(
+            self.n_genes,
+            n_labels=len(self.labels),
+            n_batch=sum(self.schema.n_categories(Keys.BATCH)) or 1,
+            n_fine_labels=n_fine or None,
+            ct_weight=self._type_weights(compat) if weight_obs else None,
+            **options,
+        )
+
+    def _type_weights(self, compat: str | None) -> np.ndarray | None:
+        if self.adata is None:  # loading: the saved weights hold them
+            return None
+        codes = self._cells().columns[Keys.LABELS][:, 0]
+        share = np.bincount(codes, minlength=len(self.labels)) / len(codes)
+        floored = np.maximum(share, RARE)
+        weights = floored.sum() / floored
+        return weights if compat == "scvi-tools" else weights / (weights * share).sum()
+
+    # facts --------------------------------------------------------------------------------------
+
+    @property
+    def labels(self) -> list[str]:
+        """Cell types, in the order of their codes."""
+        return self._categories(Keys.LABELS) or ["all"]
+
+    @property
+    def fine_labels(self) -> list[str]:
+        """Sub-types without the unlabelled category; empty if none were registered."""
+        return self._categories(Keys.FINE_LABELS)[:-1]
+
+    def _categories(self, key: str) -> list[str]:
+        field = self.schema.field(key)
+        return list(field.categories[0]) if field and field.categories else []
+
+    # latent space -------------------------------------------------------------------------------
+
+    def get_latent_representation(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        give_mean: bool = True,
+        batch_size: int | None = None,
+        return_dist: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """State of each cell within its type.
+
+        Parameters
+        ----------
+        adata
+            Other cells of the same genes, with labels; default those of training.
+        indices
+            Rows or a mask; default all.
+        give_mean
+            Posterior mean, or one draw.
+        batch_size
+            Cells at a time.
+        return_dist
+            Return the posterior's mean and variance instead.
+
+        Returns
+        -------
+        (n, L) float32, or two of them.
+        """
+        batches = self._loader(adata, indices, batch_size)
+        if return_dist:
+            return latent.latent_distribution(self.module, batches)
+        if give_mean:
+            return latent.latent_mean(self.module, batches)
+        return latent.latent_sample(self.module, batches)
+
+    def get_vamp_prior(self, adata: Any = None, p: int | None = 10) -> dict[str, np.ndarray]:
+        """Mixture over the states of each type, the prior that DestVI gives its spots.
+
+        A model with ``prior="mog"`` returns the mixture it learned. Otherwise the posterior means of
+        a type's cells are clustered; a component has the mean of a cluster, the mean variance of its
+        cells plus the variance of their means, and the cluster's share as weight.
+
+        Parameters
+        ----------
+        adata
+            Cells; default those of training. Their column ``obs["overclustering_vamp"]``, if there is
+            one, names the clusters.
+        p
+            Components P of each type; None or more than a type's cells: every cell is one.
+
+        Returns
+        -------
+        dict of float32 arrays ``mean_vprior`` (C, P, L), ``var_vprior`` (C, P, L), ``weights_vprior``
+        (C, P). Components that are not used have mean 0, variance 1, weight 0.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the column names more than ``p`` clusters in a type.
+        """
+        self._loader()  # refuses a model that is not trained
+        if self.module.prior == "mog":
+            return deconvolution.learned_prior(self.module)
+        cells, obs = self._cells(adata), (self.adata if adata is None else adata).obs
+        means, variances = latent.latent_distribution(self.module, self._loader(adata))
+        return deconvolution.vamp_prior(
+            means,
+            variances,
+            cells.columns[Keys.LABELS][:, 0],
+            len(self.labels),
+            p,
+            clusters=obs[CLUSTER_COLUMN].to_numpy() if CLUSTER_COLUMN in obs else None,
+        )
+
+    # types --------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        soft: bool = False,
+        batch_size: int | None = None,
+        use_posterior_mean: bool = True,
+    ) -> np.ndarray | pd.DataFrame:
+        """Sub-type of each cell.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        soft
+            Return probabilities.
+        use_posterior_mean
+            Of the state; otherwise one draw.
+
+        Returns
+        -------
+        (n,) names, or a DataFrame (n, fine labels) of probabilities.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model was set up without fine labels.
+        """
+        if not self.fine_labels:
+            msg = "there are no sub-types to predict: pass fine_labels_key to setup_anndata"
+            raise UnsupportedError(msg)
+        cells = self._cells(adata)
+        shares = deconvolution.fine_probabilities(
+            self.module, self._loader(adata, indices, batch_size), use_mean=use_posterior_mean
+        )
+        if not soft:
+            return np.asarray(self.fine_labels, dtype=object)[shares.argmax(1)]
+        rows = self._rows(cells, indices)
+        return pd.DataFrame(shares, cells.obs_names[rows], self.fine_labels)
+
+    def confusion_coarse_celltypes(
+        self, adata: Any = None, indices: Any = None, batch_size: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Reconstruction loss of each cell if it were of another type.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+
+        Returns
+        -------
+        dict from each type, and "original", to (n,) nats; lower is a better explanation.
+        """
+        batches = self._loader(adata, indices, batch_size)
+        return deconvolution.losses_by_type(self.module, batches, self.labels)
+
+    # expression ---------------------------------------------------------------------------------
+
+    def get_normalized_expression(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        transform_batch: Any = None,
+        gene_list: Sequence[str] | None = None,
+        library_size: float | str = 1,
+        n_samples: int = 1,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+        return_numpy: bool = False,
+        use_mean: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
+        """Denoised expression: the decoder's share of each gene in a cell.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        transform_batch
+            Batch to decode for: a category, or a list of them to average over; default the observed.
+        gene_list
+            Genes to return, in the model's order.
+        library_size
+            Multiplies the shares; "latent" gives the mean of the counts instead.
+        n_samples
+            Posterior draws S of z for each cell.
+        return_mean
+            Average over the draws.
+        return_numpy
+            An array instead of a DataFrame.
+        use_mean
+            Decode the posterior mean of z, which has no noise, instead of draws.
+
+        Returns
+        -------
+        (n, G) DataFrame of cells by genes or array; (S, n, G) array for ``n_samples > 1`` without
+        ``return_mean``.
+        """
+        genes = self._gene_positions(gene_list)
+        values = expression.normalized_expression(
+            self.module,
+            self._loader(adata, indices, batch_size),
+            transform_batch=self._batch_codes(transform_batch),
+            genes=genes,
+            library_size=library_size,
+            n_samples=n_samples,
+            use_mean=use_mean,
+        )
+        if n_samples > 1 and return_mean:
+            values = values.mean(0)
+        if return_numpy or values.ndim == 3:
+            return values
+        cells = self._cells(adata)
+        names = self.var_names if genes is None else self.var_names[genes]
+        return pd.DataFrame(values, cells.obs_names[self._rows(cells, indices)], names)
+
+    def get_likelihood_parameters(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        n_samples: int = 1,
+        give_mean: bool = False,
+        batch_size: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """``mean`` (n, G) or (S, n, G) and ``dispersions`` (inverse dispersion) of each count.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        n_samples
+            Posterior draws S of z.
+        give_mean
+            Average over the draws.
+        """
+        batches = self._loader(adata, indices, batch_size)
+        return expression.likelihood_parameters(
+            self.module, batches, n_samples=n_samples, give_mean=give_mean
+        )
+
+    def posterior_predictive_sample(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        transform_batch: Any = None,
+        n_samples: int = 1,
+        gene_list: Sequence[str] | None = None,
+        batch_size: int | None = None,
+    ) -> sparse.csr_array | list[sparse.csr_array]:
+        """Counts drawn from the fitted model: (n, G) CSR array, or a list of S of them.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, transform_batch, gene_list
+            As in :meth:`get_normalized_expression`.
+        n_samples
+            Number S of draws.
+        """
+        draws = fit_quality.predictive_samples(
+            self.module,
+            self._loader(adata, indices, batch_size),
+            n_samples=n_samples,
+            transform_batch=self._batch_codes(transform_batch),
+            genes=self._gene_positions(gene_list),
+        )
+        return draws[0] if n_samples == 1 else draws
+
+    # quality of the fit -------------------------------------------------------------------------
+
+    def get_elbo(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+    ) -> torch.Tensor:
+        """Evidence lower bound, nats, higher is better: mean over cells, or (n,).
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        return_mean
+            Mean over cells (0-d), or one value a cell.
+        """
+        elbo = fit_quality.cell_elbo(self.module, self._loader(adata, indices, batch_size))
+        return elbo.mean() if return_mean else elbo
+
+    def get_reconstruction_error(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+    ) -> dict[str, torch.Tensor]:
+        """Negative log-likelihood of the counts given z, nats, lower is better.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        return_mean
+            Mean over cells (0-d), or one value a cell (n,).
+        """
+        errors = fit_quality.reconstruction_errors(
+            self.module, self._loader(adata, indices, batch_size)
+        )
+        return {k: v.mean() if return_mean else v for k, v in errors.items()}
+
+
+def fine_field(obs: pd.DataFrame, column: str, unlabeled: str) -> Field:
+    """Fine labels whose last category is the unlabelled one, whether or not it occurs."""
+    field = categorical_field(obs, Keys.FINE_LABELS, [column], "fine_labels_key")
+    known = tuple(c for c in field.categories[0] if c != unlabeled)
+    if not known:
+        msg = f'fine_labels_key="{column}" holds nothing but "{unlabeled}"; at least one label is needed'
+        raise InvalidDataError(msg)
+    return Field(Keys.FINE_LABELS, "categorical", (column,), ((*known, unlabeled),))
