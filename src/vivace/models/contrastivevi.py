@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from vivace.modules.contrastive import POPULATIONS, ContrastiveVAE
 from vivace.modules.population import Population
 from vivace.settings import seeded
 from vivace.train import TrainOptions
+from vivace.train.recipes import FAST, FAST_EPOCHS, FAST_STEPS
 
 KINDS = ("background", "salient")
 ONE_TARGET = "target"
@@ -259,6 +261,17 @@ class ContrastiveVI(BaseModel):
             "conditions": {name: len(rows) for name, rows in targets.items()},
             "n_validation": len(self.split.validation),
         }
+
+    def _training_options(
+        self, recipe: str, n_cells: int, given: dict[str, Any], plan_kwargs: dict[str, Any] | None
+    ) -> tuple[TrainOptions, dict[str, Any]]:
+        plan = dict(plan_kwargs or {})
+        if recipe == "fast":
+            background, targets = self._to_train
+            longest = max(len(background), sum(map(len, targets.values())))
+            size = given["batch_size"] or plan.get("batch_size") or FAST["batch_size"]
+            plan.setdefault("max_epochs", pair_epochs(longest, size))
+        return super()._training_options(recipe, n_cells, given, plan)
 
     def _training_batches(
         self, split_kwargs: dict[str, Any], options: TrainOptions
@@ -975,6 +988,21 @@ batch_size, return_mean, return_numpy, use_mean
         )
         values = torch.cat(answers)[order]
         return values.mean().item() if return_mean else values
+
+
+MOST_EPOCHS = 80
+"""A pass over pairs has half the steps that a pass over as many cells in one stream has."""
+
+
+def pair_epochs(n_cells: int, batch_size: int) -> int:
+    """Epochs that give the fast recipe its number of steps, for the size of the larger population.
+
+    Examples
+    --------
+    >>> pair_epochs(1000, 64), pair_epochs(100, 64), pair_epochs(10**6, 64)
+    (77, 80, 10)
+    """
+    return min(MOST_EPOCHS, max(FAST_EPOCHS[0], math.ceil(FAST_STEPS * batch_size / n_cells)))
 
 
 PARTS = ("train", "validation", "test")
