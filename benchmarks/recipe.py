@@ -1,0 +1,271 @@
+"""Which training schedule gives the better model in the least time? Search, then a fair comparison.
+
+Successive halving over schedules on the searched data sets, judged on validation cells; then the
+winner ("fast"), "classic" and scvi-tools' defaults on test cells that the search never saw, and on
+two data sets that it never saw at all. Every run is one row of a CSV file, written when it ends: a
+stopped search goes on where it was.
+
+    python benchmarks/recipe.py baseline            # scvi-tools 1.4.2, its defaults
+    python benchmarks/recipe.py search              # successive halving
+    python benchmarks/recipe.py final               # fast and classic on test cells
+    python benchmarks/recipe.py table               # docs/recipe.md's tables, from the CSV files
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import torch
+
+import vivace
+from cells import CELLS, split
+from scvi_env import scvi_python
+from vivace import metrics
+
+RESULTS = Path(__file__).parent / "results"
+SEEDS = (0, 1, 2)
+KEYS = ["method", "data", "seed"]
+Row = dict[str, float | str | int]
+
+
+def measure(latent: np.ndarray, obs: pd.DataFrame, fit: np.ndarray, judge: np.ndarray) -> Row:
+    """Structure and mixing of a latent space.
+
+    ``knn`` and ``knn_balanced``: labels of ``judge`` cells from their 15 nearest ``fit`` cells;
+    silhouette and LISI: over both.
+    """
+    known = obs["label"].to_numpy() != "unlabelled"
+    fit, judge = fit[known[fit]], judge[known[judge]]
+    both = np.concatenate([fit, judge])
+    labels, batch = obs["label"].to_numpy(), obs["batch"].to_numpy()
+    knn = metrics.label_transfer(latent[fit], labels[fit], latent[judge], labels[judge])
+    return {
+        "knn": knn["accuracy"],
+        "knn_balanced": knn["balanced_accuracy"],
+        "silhouette": metrics.silhouette(latent[both], labels[both]),
+        "ilisi": metrics.ilisi(latent[both], batch[both]) if len(set(batch)) > 1 else np.nan,
+    }
+
+
+def run_vivace(adata: anndata.AnnData, seed: int, judge: str, **options) -> Row:
+    """Train SCVI on the training cells and judge it on "validation" or "test" cells."""
+    train, validation, test = split(adata.n_obs, seed)
+    vivace.settings.seed = seed
+    vivace.SCVI.setup_anndata(adata, batch_key="batch")
+    model = vivace.SCVI(adata)
+    wall, cpu = time.perf_counter(), time.process_time()
+    model.train(
+        seed=seed,
+        accelerator="cpu",
+        progress=False,
+        datasplitter_kwargs={"external_indexing": [train, validation, test]},
+        **options,
+    )
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    held = {"validation": validation, "test": test}[judge]
+    draws = [float(model.get_elbo(indices=held)) for _ in range(10)]
+    curve = model.history["elbo_validation"].iloc[:, 0]
+    return {
+        "elbo": float(np.mean(draws)),
+        **measure(model.get_latent_representation(), adata.obs, train, held),
+        "seconds": wall,
+        "cpu_seconds": cpu,
+        "epochs": len(curve),
+        "overfit": float(curve.iloc[-1] / curve.min() - 1),  # 0.003 is the most a recipe may lose
+    }
+
+
+def run_scvi_tools(adata: anndata.AnnData, seed: int) -> Row:
+    """Train scvi-tools' SCVI with its defaults and judge it on test cells."""
+    train, validation, test = split(adata.n_obs, seed)
+    worker = Path(__file__).parent / "scvi_worker.py"
+    with tempfile.TemporaryDirectory() as folder:
+        cells, parts, out = (f"{folder}/{name}" for name in ("cells.h5ad", "split.npz", "out"))
+        adata.write_h5ad(cells)
+        np.savez(parts, train=train, validation=validation, test=test)
+        command = [str(scvi_python()), str(worker), cells, parts, str(seed), out]
+        subprocess.run(command, check=True, capture_output=True)
+        result = json.loads(Path(out + ".json").read_text())
+        latent = np.load(out + ".npy")
+    return {
+        "elbo": result["elbo"],
+        **measure(latent, adata.obs, train, test),
+        "seconds": result["seconds"],
+        "cpu_seconds": result["cpu_seconds"],
+        "epochs": result["epochs"],
+    }
+
+
+def collect(
+    file: str, jobs: Iterable[tuple[str, str, int]], run: Callable[[str, anndata.AnnData, int], Row]
+) -> pd.DataFrame:
+    """Run every (method, data, seed) that the CSV file does not have yet, adding one row each."""
+    path = RESULTS / file
+    RESULTS.mkdir(exist_ok=True)
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    done = {tuple(row[key] for key in KEYS) for row in rows}
+    for method, data, seed in jobs:
+        if (method, data, seed) in done:
+            continue
+        adata = CELLS[data].load()
+        row = dict(zip(KEYS, (method, data, seed), strict=True)) | run(method, adata, seed)
+        rows = pd.read_csv(path).to_dict("records") if path.exists() else []  # others write too
+        pd.DataFrame([*rows, row]).to_csv(path, index=False, float_format="%.6g")
+        print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+    return pd.read_csv(path)
+
+
+def baseline() -> None:
+    """Train scvi-tools with its defaults on every data set."""
+    jobs = [("scvi-tools", data, seed) for seed in SEEDS for data in by_importance()]
+    collect("recipe_baseline.csv", jobs, lambda _, adata, seed: run_scvi_tools(adata, seed))
+
+
+def by_importance() -> list[str]:
+    """Real data sets before simulated ones, and of those the ones with batches first."""
+    return sorted(CELLS, key=lambda n: (CELLS[n].simulated is not None, CELLS[n].batch is None))
+
+
+def search() -> None:
+    """Successive halving: many schedules on little evidence, then few on much."""
+    schedules = candidates()
+    searched = [name for name in by_importance() if CELLS[name].searched]
+    first = [name for name in searched if CELLS[name].quick]
+    alive = list(schedules)
+    for round_number, (data_sets, seeds, keep) in enumerate(
+        [(first, SEEDS[:1], 4), (searched, SEEDS[:1], 2), (searched, SEEDS, 1)]
+    ):
+        jobs = [(name, data, seed) for data in data_sets for seed in seeds for name in alive]
+        rows = collect(
+            "recipe_search.csv",
+            jobs,
+            lambda name, adata, seed: run_vivace(adata, seed, "validation", **schedules[name]),
+        )
+        seen = rows.method.isin(alive) & rows.data.isin(data_sets) & rows.seed.isin(seeds)
+        score = rank(rows[seen])
+        print(f"round {round_number + 1}\n{score.to_string()}", flush=True)
+        alive = list(score.index[:keep])
+
+
+def candidates() -> dict[str, dict[str, object]]:
+    """Schedules to choose from, all one-cycle and of about the same cost.
+
+    A smaller minibatch gets fewer passes, since its steps cost more per cell. The KL weight is 1 all
+    along, or falls to 1 over part of the run from above: a strong KL term while much is still moving
+    drives batches out of the latent space.
+    """
+    passes = {32: 11, 64: 15, 128: 20}
+    falling = {
+        1.0: 0.0,
+        2.0: 0.6,
+        4.0: 0.8,
+    }  # KL weight at the start: share of the run over which it falls
+    grid = [
+        (64, 1e-2, 0.01, 1.0),
+        (64, 2e-2, 0.01, 1.0),
+        *itertools.product([64], [4e-2], [0.01], falling),
+        *itertools.product([64], [8e-2], [0.1], falling),
+        (32, 4e-2, 0.01, 4.0),
+        (128, 8e-2, 0.1, 4.0),
+    ]
+    schedules = {
+        f"batch {batch}, lr {lr:g}, eps {eps:g}, KL {kl:g}": {
+            "batch_size": batch,
+            "max_epochs": passes[batch],
+            "lr": lr,
+            "eps": eps,
+            "min_kl_weight": kl,
+            "kl_warmup_fraction": falling[kl],
+        }
+        for batch, lr, eps, kl in grid
+    }
+    return {name: s | {"lr_schedule": "one_cycle"} for name, s in schedules.items()}
+
+
+def rank(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean rank of each method over data sets and seeds (0 is best, 1 is worst), best first.
+
+    ELBO, kNN and batch mixing count the same; a data set without batches has no mixing to rank.
+    """
+    of_run = rows.groupby(["data", "seed"])
+    ranks = pd.DataFrame(
+        {key: of_run[key].rank(ascending=False, pct=True) for key in ("elbo", "knn", "ilisi")}
+    ).assign(method=rows.method)
+    mean = ranks.groupby("method").mean()
+    return mean.assign(score=mean.mean(axis=1)).sort_values("score").round(3)
+
+
+def final() -> None:
+    """Fast and classic on test cells."""
+    jobs = [
+        (m, data, seed) for seed in SEEDS for m in ("fast", "classic") for data in by_importance()
+    ]
+    collect(
+        "recipe_final.csv",
+        jobs,
+        lambda name, adata, seed: run_vivace(adata, seed, "test", recipe=name),
+    )
+
+
+def table() -> None:
+    """Print the final comparison: means over seeds, and fast against each of the others."""
+    files = [RESULTS / "recipe_baseline.csv", RESULTS / "recipe_final.csv"]
+    rows = pd.concat([pd.read_csv(file) for file in files if file.exists()])
+    shown = ["elbo", "knn", "knn_balanced", "silhouette", "ilisi", "seconds", "cpu_seconds"]
+    of_data = rows.groupby(["data", "method"])
+    means = of_data[shown].mean().join(of_data["elbo"].std().rename("elbo sd"))
+    means.insert(0, "seeds", of_data.size())
+    print(means.round(3).to_string(na_rep=""), "\n")
+    for other in ("scvi-tools", "classic"):
+        print(f"fast against {other}, on the seeds both have\n{against(rows, other).to_string()}\n")
+
+
+def against(rows: pd.DataFrame, other: str) -> pd.DataFrame:
+    """Differences of fast to another method per data set, and whether the promise holds."""
+    by_method = rows.set_index(["data", "seed", "method"]).unstack("method")
+    both = by_method.dropna(subset=[("elbo", "fast"), ("elbo", other)])
+    mean = both.groupby("data").mean()
+    out = pd.DataFrame(
+        {
+            "seeds": both.groupby("data").size(),
+            "elbo gain": mean["elbo"]["fast"] - mean["elbo"][other],
+            "knn gain": mean["knn"]["fast"] - mean["knn"][other],
+            "mixing ratio": mean["ilisi"]["fast"] / mean["ilisi"][other],
+            "speed-up": mean["cpu_seconds"][other] / mean["cpu_seconds"]["fast"],
+        }
+    )
+    out["kept"] = (
+        (out["elbo gain"] >= 0)
+        & (out["knn gain"] >= -0.01)
+        & ~(out["mixing ratio"] < 0.95)
+        & (out["speed-up"] >= (100 if other == "scvi-tools" else 1))
+    )
+    return out.round(3)
+
+
+COMMANDS = {"baseline": baseline, "search": search, "final": final, "table": table}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("command", choices=COMMANDS)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    COMMANDS[parser.parse_args().command]()
+
+
+if __name__ == "__main__":
+    main()
