@@ -44,8 +44,9 @@ class JointEmbeddingVAE(VAE):
     use_joint_embedding
         False leaves the VAE as it is.
     thinned_batch_norm
-        "update": the thinned view contributes to the encoder's running batch-norm statistics too;
-        "freeze": only the cells as they are do.
+        How the encoder's batch norms treat the thinned view. "update": like the cells as they are, with
+        the minibatch's statistics, which the running ones learn from; "freeze": with the running
+        statistics, as it would be in evaluation mode, and these learn from the cells as they are.
 
     Raises
     ------
@@ -157,7 +158,7 @@ class JointEmbeddingVAE(VAE):
         features, cats = self._encoder_input(**inputs)
         if self.thinned_batch_norm == "update":
             return self.z_encoder(features, *cats)[1]
-        with _running_statistics_kept(self.z_encoder):
+        with _running_statistics(self.z_encoder):
             return self.z_encoder(features, *cats)[1]
 
 
@@ -166,17 +167,16 @@ def _default(given: float | None, own: float) -> float:
 
 
 @contextmanager
-def _running_statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batch norms normalise by the minibatch as ever, but learn no running statistics from it."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d)]
-    momenta = [norm.momentum for norm in norms]
+def _running_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch norms use their running statistics inside, and do not change them."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d) and m.training]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.eval()
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm in norms:
+            norm.train()
 
 
 def sample_thinning_probs(x: torch.Tensor, min_library_size: float = 10.0) -> torch.Tensor:
