@@ -29,4 +29,8 @@ class Keys:
     BATCH_WEIGHTS = "batch_weights"  # (B, 1) float32
     LATENT_MEAN = "latent_qzm"  # (B, L) float32, minified data
     LATENT_VAR = "latent_qzv"  # (B, L) float32, minified data
+    JUNCTIONS = "junc_counts_key"  # (B, J) float32, reads of junctions, torch.sparse_csr or dense
+    EVENT_TOTALS = "atse_counts_key"  # (B, J) float32, reads of each junction's event
+    PSI_MASK = "psi_observed_mask"  # (B, J), whether the junction's event is observed
+    EVENT_IDS = "event_id"  # in schemas: names of the junctions' events
     OBSERVED_LIBRARY = "observed_lib_size"  # (B, 1) float32, minified data

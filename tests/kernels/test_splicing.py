@@ -98,7 +98,8 @@ def test_keep_drops_whole_pairs():
 
 def test_psi_matrix_holds_the_positive_ratios():
     counts = some_counts()
-    psi = observed_entries(counts, event_map(EVENTS)).psi_matrix().to_dense()
+    entries = observed_entries(counts, event_map(EVENTS))
+    psi = sp.ratio_matrix(entries.cell, entries.junction, entries.psi, entries.shape).to_dense()
     assert torch.allclose(psi, counts / totals_of(counts).clamp(min=1))
 
 

@@ -94,15 +94,6 @@ class Entries(NamedTuple):
         sums = of_pairs.new_zeros(self.shape[0])
         return sums.index_add(0, self.pair_cell, of_pairs)
 
-    def psi_matrix(self) -> torch.Tensor:
-        """(B, J) CSR tensor of the positive ratios; unobserved junctions and zeros are not stored."""
-        seen = self.reads > 0
-        cell, junction, psi = self.cell[seen], self.junction[seen], self.psi[seen]
-        order = torch.argsort(cell * self.shape[1] + junction)
-        starts = torch.zeros(self.shape[0] + 1, dtype=torch.long, device=cell.device)
-        starts[1:] = torch.bincount(cell, minlength=self.shape[0]).cumsum(0)
-        return csr_tensor(starts, junction[order], psi[order], self.shape)
-
     def keep(self, pairs: torch.Tensor) -> Entries:
         """The entries of some pairs, given as a mask (Q,)."""
         entries = pairs[self.pair]
@@ -120,6 +111,33 @@ class Entries(NamedTuple):
             self.pair_event[pairs],
             self.total[pairs],
         )
+
+
+def ratio_matrix(
+    cell: torch.Tensor, junction: torch.Tensor, psi: torch.Tensor, shape: tuple[int, int]
+) -> torch.Tensor:
+    """CSR tensor (B, J) of the positive ratios; unobserved junctions and zeros are not stored.
+
+    Parameters
+    ----------
+    cell, junction, psi
+        (E,) positions, in order of cells, and ratios.
+    shape
+        (B, J).
+
+    Examples
+    --------
+    >>> import torch
+    >>> one = torch.tensor([0])
+    >>> ratio_matrix(one, one + 1, torch.tensor([0.5]), (1, 3)).to_dense()
+    tensor([[0.0000, 0.5000, 0.0000]])
+    """
+    seen = psi > 0
+    cell, junction, psi = cell[seen], junction[seen], psi[seen]
+    order = torch.argsort(cell * shape[1] + junction)
+    starts = torch.zeros(shape[0] + 1, dtype=torch.long, device=cell.device)
+    starts[1:] = torch.bincount(cell, minlength=shape[0]).cumsum(0)
+    return csr_tensor(starts, junction[order], psi[order], shape)
 
 
 # which entries there are ------------------------------------------------------------------------
@@ -247,7 +265,7 @@ def entry_logits(
     Parameters
     ----------
     h
-        (B, K) hidden layer.
+        (B, K) hidden layer, or (S, B, K).
     weight, bias
         (J, K) and (J,) of the output layer.
     entries
@@ -255,8 +273,10 @@ def entry_logits(
 
     Returns
     -------
-    (E,)
+    (E,) or (S, E).
     """
+    if h.dim() == 3:
+        return torch.stack([entry_logits(one, weight, bias, entries) for one in h])
     if h.device.type == "cpu" and h.dtype in COMPILED_TYPES and h.dtype == weight.dtype:
         return _EntryProducts.apply(h, weight, bias, entries.cell, entries.junction)
     return (h @ weight.t() + bias)[entries.cell, entries.junction]
@@ -353,6 +373,13 @@ def binomial(logits: torch.Tensor, entries: Entries) -> torch.Tensor:
     else:
         values = reference_binomial(logits, entries)
     return values.new_zeros(len(entries.total)).index_add(0, entries.pair, values)
+
+
+def binomial_coefficient(entries: Entries) -> torch.Tensor:
+    """Log binomial coefficients summed over the entries of each pair, (Q,), nats."""
+    y, n = entries.reads, entries.total[entries.pair]
+    each = torch.lgamma(n + 1) - torch.lgamma(y + 1) - torch.lgamma(n - y + 1)
+    return each.new_zeros(len(entries.total)).index_add(0, entries.pair, each)
 
 
 def _compilable(logits: torch.Tensor) -> bool:

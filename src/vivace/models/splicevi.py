@@ -1,0 +1,765 @@
+"""SPLICEVI: gene expression and alternative splicing in one latent space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from scipy.stats import beta
+
+from vivace._types import Keys
+from vivace.analysis import (
+    differential,
+    differential_splicing,
+    expression,
+    fit_quality,
+    groups,
+    latent,
+    splicing,
+    splicing_start,
+)
+from vivace.data.paired import PairedCells
+from vivace.data.schema import write_schema
+from vivace.data.setup_mudata import event_totals, splicing_schema
+from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice, missing_key
+from vivace.models.base import BaseModel
+from vivace.modules.splice import SPLICEVAE
+from vivace.settings import seeded, settings
+
+MODALITIES = {"joint": "qz_m", "expression": "qzm_expr", "splicing": "qzm_spl"}
+DRAWS = {"joint": "z", "expression": "z_expr", "splicing": "z_spl"}
+MODES = ("decoder", "dm_posterior_mean")
+
+
+class SPLICEVI(BaseModel):
+    """Gene expression and alternative splicing in one latent space (SpliceVI).
+
+    Parameters
+    ----------
+    adata
+        MuData that :meth:`setup_mudata` was called on.
+    n_genes, n_junctions
+        Only checked against the data.
+    dispersion
+        "gene", "gene-batch", "gene-label" or "gene-cell", of expression.
+    splicing_encoder_architecture, splicing_decoder_architecture, expression_architecture, \
+splicing_loss_type, dm_concentration, modality_weights, modality_penalty, n_hidden, n_latent, \
+event_dropout
+        See :class:`vivace.modules.SPLICEVAE`. The partial encoder looks at observed junctions only.
+    initialize_embeddings_from_pca
+        Start the junctions' embeddings from singular vectors of the ratios.
+    decoder_intercept_init
+        "population": start the decoder from mean usage and the concentrations from estimates;
+        "default": from random weights.
+    fully_paired
+        Every cell has both modalities, and latent spaces of one alone are refused.
+    **module_kwargs
+        Further options of :class:`vivace.modules.SPLICEVAE`.
+
+    Raises
+    ------
+    MissingKeyError
+        If the data were not set up.
+    InvalidArgumentError
+        If an option is not known, or does not fit the data.
+
+    Examples
+    --------
+    >>> import vivace
+    >>> mdata = vivace.datasets.simulate("splicing", n_cells=120, n_genes=40, n_events=30, observed=0.3)
+    >>> vivace.SPLICEVI.setup_mudata(mdata)
+    >>> model = vivace.SPLICEVI(mdata, n_hidden=16, n_latent=4)
+    >>> model.train(max_epochs=2, progress=False)
+    >>> model.get_latent_representation(modality="splicing").shape
+    (120, 4)
+    """
+
+    module: SPLICEVAE
+
+    recipes = {
+        "fast": {"kl_warmup_fraction": 0.0},
+        "classic": {
+            "optimizer": "AdamW",
+            "lr": 1e-4,
+            "weight_decay": 1e-3,
+            "eps": 1e-8,
+            "max_epochs": 500,
+            "early_stopping": True,
+            "early_stopping_patience": 50,
+            "early_stopping_warmup_epochs": 50,
+            "early_stopping_monitor": "reconstruction_loss_validation",
+            "n_epochs_kl_warmup": 50,
+            "max_grad_norm": 5.0,
+        },
+    }
+
+    def __init__(
+        self,
+        adata: Any,
+        n_genes: int | None = None,
+        n_junctions: int | None = None,
+        gene_likelihood: str = "zinb",
+        dispersion: str = "gene",
+        splicing_encoder_architecture: str = "partial",
+        splicing_decoder_architecture: str = "vanilla",
+        expression_architecture: str = "vanilla",
+        n_hidden: int | None = None,
+        n_latent: int | None = None,
+        splicing_loss_type: str = "dirichlet_multinomial",
+        dm_concentration: str = "atse",
+        modality_weights: str = "equal",
+        modality_penalty: str | None = "Jeffreys",
+        event_dropout: float = 0.3,
+        initialize_embeddings_from_pca: bool = False,
+        decoder_intercept_init: str = "population",
+        fully_paired: bool = False,
+        **module_kwargs,
+    ):
+        check_choice("decoder_intercept_init", decoder_intercept_init, ("population", "default"))
+        self._counts_asked = (n_genes, n_junctions)
+        super().__init__(
+            adata,
+            gene_likelihood=gene_likelihood,
+            dispersion=dispersion,
+            splicing_encoder_architecture=splicing_encoder_architecture,
+            splicing_decoder_architecture=splicing_decoder_architecture,
+            expression_architecture=expression_architecture,
+            n_hidden=n_hidden,
+            n_latent=n_latent,
+            splicing_loss_type=splicing_loss_type,
+            dm_concentration=dm_concentration,
+            modality_weights=modality_weights,
+            modality_penalty=modality_penalty,
+            event_dropout=event_dropout,
+            initialize_embeddings_from_pca=initialize_embeddings_from_pca,
+            decoder_intercept_init=decoder_intercept_init,
+            fully_paired=fully_paired,
+            **module_kwargs,
+        )
+        for name, asked, found in (
+            ("n_genes", n_genes, self.n_genes),
+            ("n_junctions", n_junctions, self.n_junctions),
+        ):
+            if asked is not None and asked != found:
+                msg = f"{name}={asked} disagrees with the data, which have {found}; leave it out"
+                raise InvalidArgumentError(msg)
+        self._start()
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: Any,
+        rna_layer: str | None = None,
+        junc_ratio_layer: str | None = None,
+        atse_counts_layer: str | None = None,
+        junc_counts_layer: str | None = None,
+        psi_mask_layer: str | None = None,
+        batch_key: str | None = None,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        modalities: Mapping[str, str] | None = None,
+        *,
+        labels_key: str | None = None,
+        event_key: str = "event_id",
+        drop_singletons: bool = False,
+    ) -> None:
+        """Say which parts of a MuData the model uses; kept under ``mdata.uns["vivace"]``.
+
+        Junction counts and the event of each junction suffice; event totals, ratios and mask follow
+        from them. Where layers with these exist they are checked. A cell may lack a modality.
+
+        Parameters
+        ----------
+        mdata
+            MuData with a modality of genes and one of junctions. Nothing but ``.uns["vivace"]`` is
+            written.
+        rna_layer
+            Layer with gene counts; default ``X``.
+        junc_counts_layer
+            Layer with junction counts; default ``cell_by_junction_matrix`` if there, else ``X``.
+        junc_ratio_layer, atse_counts_layer, psi_mask_layer
+            Layers to check: ratios, event totals (default ``cell_by_cluster_matrix``), mask (default
+            ``psi_mask`` or ``mask``).
+        batch_key, labels_key, categorical_covariate_keys, continuous_covariate_keys
+            Columns of ``mdata.obs``.
+        size_factor_key
+            Of ``mdata.obsm`` or ``mdata.obs``; default the total gene counts.
+        modalities
+            Names of the modalities; default ``{"rna_layer": "rna", "junc_ratio_layer": "splicing"}``.
+        event_key
+            Column of the junctions' ``var`` with the event (ATSE) of each.
+        drop_singletons
+            Leave out events with one junction, whose ratio is always 1.
+
+        Raises
+        ------
+        InvalidDataError
+            If counts are negative or not finite, an event is missing, names repeat, or a layer
+            contradicts the junction counts.
+        MissingKeyError
+            If a modality, layer or column does not exist.
+        """
+        schema = splicing_schema(
+            mdata,
+            cls.__name__,
+            rna_layer=rna_layer,
+            junc_ratio_layer=junc_ratio_layer,
+            atse_counts_layer=atse_counts_layer,
+            junc_counts_layer=junc_counts_layer,
+            psi_mask_layer=psi_mask_layer,
+            batch_key=batch_key,
+            size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+            modalities=modalities,
+            labels_key=labels_key,
+            event_key=event_key,
+            drop_singletons=drop_singletons,
+        )
+        write_schema(mdata, schema)
+
+    @classmethod
+    def setup_anndata(cls, adata: Any, **_: Any) -> NoReturn:
+        """Raise: two matrices need a MuData, and :meth:`setup_mudata`."""
+        msg = (
+            "SPLICEVI needs gene and junction counts side by side: put them into "
+            'mudata.MuData({"rna": ..., "splicing": ...}) and call SPLICEVI.setup_mudata'
+        )
+        raise UnsupportedError(msg)
+
+    # facts --------------------------------------------------------------------------------------
+
+    @property
+    def junction_names(self) -> pd.Index:
+        """Junctions of the model, in its order."""
+        return pd.Index(self._junction_field.categories[0])
+
+    @property
+    def event_names(self) -> pd.Index:
+        """Event of each junction."""
+        return pd.Index(self._junction_field.categories[1])
+
+    @property
+    def n_junctions(self) -> int:
+        return len(self._junction_field.categories[0])
+
+    @property
+    def _junction_field(self):
+        field = self.schema.field(Keys.JUNCTIONS)
+        assert field is not None
+        return field
+
+    def _cells(self, adata: Any = None) -> PairedCells:
+        adata = self.adata if adata is None else adata
+        if adata is None:
+            msg = "this model was loaded without data: pass adata="
+            raise InvalidArgumentError(msg)
+        if self._cells_seen is None or self._cells_seen[0] is not adata:
+            self._cells_seen = (adata, PairedCells(adata, self.schema))
+        return self._cells_seen[1]  # type: ignore[return-value]
+
+    def _build_module(self) -> SPLICEVAE:
+        schema, options = self.schema, dict(self.options)
+        for name in ("initialize_embeddings_from_pca", "decoder_intercept_init", "fully_paired"):
+            options.pop(name)
+        codes = np.unique(np.asarray(self._junction_field.categories[1]), return_inverse=True)[1]
+        continuous = schema.field(Keys.CONT_COVS)
+        n_obs = options.pop("n_obs", None)
+        if n_obs is None:
+            n_obs = self._cells().n_cells
+        self.options["n_obs"] = n_obs  # weights and priors of a saved model keep their size
+        return SPLICEVAE(
+            n_input_genes=self.n_genes,
+            n_input_junctions=self.n_junctions,
+            n_batch=sum(schema.n_categories(Keys.BATCH)) or 1,
+            n_obs=n_obs,
+            n_labels=sum(schema.n_categories(Keys.LABELS)) or 1,
+            n_cats_per_cov=list(schema.n_categories(Keys.CAT_COVS)),
+            n_continuous_cov=0 if continuous is None else len(continuous.columns),
+            gene_dispersion=options.pop("dispersion"),
+            use_size_factor_key=options.pop("use_size_factor_key", True),
+            event_index=torch.from_numpy(codes),
+            **options,
+        )
+
+    def _start(self) -> None:
+        """Set intercepts, concentrations and embeddings from the data."""
+        options = self.options
+        partial = options["splicing_encoder_architecture"] == "partial"
+        from_pca = options["initialize_embeddings_from_pca"] and partial
+        if options["decoder_intercept_init"] == "default" and not from_pca:
+            return
+        counts, codes = self._junction_counts(), self._codes
+        totals, usage = event_totals(counts, codes), splicing_start.mean_usage(counts, codes)
+        if options["decoder_intercept_init"] == "population":
+            log_phi = splicing_start.concentrations(counts, totals, codes, usage)
+            self.module.start_from(
+                torch.from_numpy(usage).float(), torch.from_numpy(log_phi).float()
+            )
+        if from_pca:
+            table: Any = self.module.z_encoder_splicing.feature_embedding
+            vectors = splicing_start.junction_directions(
+                counts, totals, codes, usage, table.shape[1], settings.seed
+            )
+            with torch.no_grad():
+                table.copy_(torch.from_numpy(vectors))
+
+    @property
+    def _codes(self) -> np.ndarray:
+        """(J,) event codes."""
+        events = self.module.event_map
+        assert events is not None
+        return events.of_junction.cpu().numpy()
+
+    def _junction_counts(self, adata: Any = None) -> sparse.csr_array:
+        """(N, J) reads of junctions, in the model's order."""
+        cells = self._cells(adata)
+        rows = cells.sources[Keys.JUNCTIONS].read(np.arange(cells.n_cells))
+        if rows.dense is not None:
+            return sparse.csr_array(rows.dense, dtype=np.float64)
+        arrays = (rows.data.astype(np.float64), rows.indices, rows.indptr)
+        return sparse.csr_array(arrays, shape=rows.shape)
+
+    # latent space -------------------------------------------------------------------------------
+
+    def get_latent_representation(
+        self,
+        adata: Any = None,
+        modality: str = "joint",
+        indices: Any = None,
+        give_mean: bool = True,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Latent state of each cell.
+
+        Parameters
+        ----------
+        adata
+            Other cells of the same genes and junctions; default those of training.
+        modality
+            "joint", "expression" or "splicing": the posterior to take. A cell without observed events
+            has the same splicing state as every other such cell.
+        indices
+            Rows or a mask; default all.
+        give_mean
+            Posterior mean (for a logistic normal latent space, its softmax), or one draw.
+        batch_size
+            Cells at a time.
+
+        Returns
+        -------
+        (n, L) float32; (n, 2 L) for the joint space of ``modality_weights="concatenate"``.
+
+        Raises
+        ------
+        NotTrainedError
+            If the model is not trained.
+        InvalidArgumentError
+            If the modality is not known, or one alone is asked of a model with ``fully_paired=True``.
+        """
+        check_choice("modality", modality, MODALITIES)
+        if self.options["fully_paired"] and modality != "joint":
+            msg = f'modality="{modality}" was asked of a model with fully_paired=True; use "joint"'
+            raise InvalidArgumentError(msg)
+        found = []
+        with torch.inference_mode(), seeded(settings.seed):
+            for tensors in self._loader(adata, indices, batch_size):
+                outputs = latent.infer(self.module, tensors)
+                if give_mean:
+                    found.append(self.module.latent_of(outputs[MODALITIES[modality]]))
+                else:
+                    found.append(outputs[DRAWS[modality]])
+        return torch.cat(found).cpu().numpy()
+
+    def get_library_size_factors(
+        self, adata: Any = None, indices: Any = None, batch_size: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """``{"expression": (n,)}``: natural log of the library size of each cell."""
+        with torch.inference_mode():
+            found = [
+                latent.infer(self.module, tensors)["libsize_expr"][:, 0]
+                for tensors in self._loader(adata, indices, batch_size)
+            ]
+        return {"expression": torch.cat(found).cpu().numpy()}
+
+    # expression ---------------------------------------------------------------------------------
+
+    def get_normalized_expression(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        n_samples_overall: int | None = None,
+        transform_batch: Any = None,
+        gene_list: Sequence[str] | None = None,
+        use_z_mean: bool = True,
+        n_samples: int = 1,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
+        """Denoised expression: the decoder's share of each gene in a cell; rows sum to 1.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        n_samples_overall
+            Draw this many cells with replacement.
+        transform_batch
+            Batch to decode for, or a list of them to average over; default the observed one.
+        gene_list
+            Genes to return, in the model's order.
+        use_z_mean
+            Decode the posterior mean of z instead of draws.
+        n_samples
+            Draws S of z for each cell.
+        return_mean
+            Average over the draws.
+        return_numpy
+            An array instead of a DataFrame.
+
+        Returns
+        -------
+        (n, G) DataFrame or array; (S, n, G) array for S > 1 without ``return_mean``.
+        """
+        rows = self._drawn_rows(adata, indices, n_samples_overall)
+        genes = self._gene_positions(gene_list)
+        with seeded(settings.seed):
+            values = expression.normalized_expression(
+                self.module,
+                self._loader(adata, rows, batch_size),
+                transform_batch=self._batch_codes(transform_batch),
+                genes=genes,
+                n_samples=n_samples,
+                use_mean=use_z_mean and n_samples == 1,
+            )
+        names = self.var_names if genes is None else self.var_names[genes]
+        return self._as_frame(values, adata, rows, names, n_samples, return_mean, return_numpy)
+
+    def differential_expression(
+        self,
+        adata: Any = None,
+        groupby: str | None = None,
+        group1: Any = None,
+        group2: Any = None,
+        idx1: Any = None,
+        idx2: Any = None,
+        mode: str = "change",
+        delta: float | None = 0.25,
+        batch_size: int | None = None,
+        all_stats: bool = True,
+        batch_correction: bool = False,
+        batchid1: Any = None,
+        batchid2: Any = None,
+        fdr_target: float = 0.05,
+        **kwargs,
+    ) -> pd.DataFrame:
+        """Which genes differ between groups of cells: log2 fold change of group 1 over group 2.
+
+        Arguments and columns as in :meth:`vivace.SCVI.differential_expression`.
+        """
+        options = differential.DifferentialOptions.from_kwargs(
+            mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
+        )
+        obs = (self.adata if adata is None else adata).obs
+        plan = groups.make_plan(obs, groupby, group1, group2, idx1, idx2)
+        batches1, batches2 = groups.correction_batches(
+            batch_correction,
+            None if batchid1 is None else self._batch_codes(batchid1),
+            None if batchid2 is None else self._batch_codes(batchid2),
+            range(self.module.o.n_batch),
+        )
+
+        def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
+            loader = self._loader(adata, rows, batch_size)
+            return expression.normalized_expression(self.module, loader, transform_batch=[batch])
+
+        with seeded(settings.seed):
+            return differential.differential_expression(
+                draw_scales,
+                self._cells(adata).blocks,
+                self.var_names,
+                plan,
+                options=options,
+                batches1=batches1,
+                batches2=batches2,
+                rng=np.random.default_rng(settings.seed),
+            )
+
+    # splicing -----------------------------------------------------------------------------------
+
+    def get_normalized_splicing(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        n_samples_overall: int | None = None,
+        transform_batch: Any = None,
+        junction_list: Sequence[str] | None = None,
+        use_z_mean: bool = True,
+        n_samples: int = 1,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+        return_numpy: bool = False,
+        *,
+        mode: str = "decoder",
+        entries: tuple[np.ndarray, np.ndarray] | None = None,
+        observed_only: bool = False,
+        out: str | Path | None = None,
+    ) -> pd.DataFrame | np.ndarray | sparse.csr_array:
+        """Usage (PSI) of each junction in each cell.
+
+        Parameters
+        ----------
+        adata, indices, n_samples_overall, transform_batch, use_z_mean, n_samples, batch_size, \
+return_mean, return_numpy
+            As in :meth:`get_normalized_expression`.
+        junction_list
+            Junctions to return, in the model's order.
+        mode
+            "decoder": usage the model expects of such a cell; "dm_posterior_mean": that, updated with
+            the cell's own reads, (phi p + y) / (phi + n).
+        entries
+            Positions ``(cells, junctions)``, row numbers among ``indices`` and column numbers: only
+            these are decoded.
+        observed_only
+            Only observed entries, as CSR; for data with many junctions.
+        out
+            A ``.npy`` file to write the matrix to, cell by cell; the mapped file is returned.
+
+        Returns
+        -------
+        (n, J) DataFrame or array; (S, n, J) array for S > 1 without ``return_mean``; (M,) array for
+        ``entries``; (n, J) CSR for ``observed_only``. Values in [0, 1].
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the binomial likelihood, which has no concentration, is asked for posterior means.
+        """
+        check_choice("mode", mode, MODES)
+        if mode == "dm_posterior_mean":
+            splicing.junction_phi(self.module)
+        rows = self._drawn_rows(adata, indices, n_samples_overall)
+        loader = self._loader(adata, rows, batch_size)
+        shared: dict[str, Any] = {
+            "transform_batch": self._batch_codes(transform_batch),
+            "n_samples": n_samples,
+            "use_mean": use_z_mean and n_samples == 1,
+        }
+        columns = self._junction_positions(junction_list)
+        with seeded(settings.seed):
+            if entries is not None:
+                found = splicing.splicing_at(self.module, loader, *entries, **shared)
+                return found["p" if mode == "decoder" else "psi"]
+            if observed_only:
+                shared["n_samples"] = 1
+                return splicing.observed_splicing(self.module, loader, mode=mode, **shared)
+            blocks = splicing.splicing_blocks(
+                self.module, loader, mode=mode, junctions=columns, **shared
+            )
+            if n_samples > 1 and return_mean:
+                blocks = (block.mean(0) for block in blocks)
+            n_columns = self.n_junctions if columns is None else len(columns)
+            if out is not None:
+                return splicing.collect(blocks, (loader.n_obs, n_columns), out)
+            values = splicing.collect(blocks, (loader.n_obs, n_columns), None)
+        names = self.junction_names if columns is None else self.junction_names[columns]
+        return self._as_frame(
+            values, adata, rows, names, 1 if values.ndim == 2 else 2, False, return_numpy
+        )
+
+    def get_normalized_splicing_DM(self, *args: Any, **kwargs: Any) -> Any:
+        """:meth:`get_normalized_splicing` with ``mode="dm_posterior_mean"``."""
+        return self.get_normalized_splicing(*args, **kwargs, mode="dm_posterior_mean")
+
+    def impute_splicing(
+        self,
+        cells: np.ndarray,
+        junctions: np.ndarray,
+        adata: Any = None,
+        *,
+        n_samples: int = 25,
+        level: float = 0.9,
+        transform_batch: Any = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Usage at single positions, with its uncertainty.
+
+        Parameters
+        ----------
+        cells, junctions
+            (M,) row and column numbers, observed or not.
+        adata
+            Other cells; default those of training.
+        n_samples
+            Draws of z.
+        level
+            Probability of the interval, in (0, 1).
+        transform_batch, batch_size
+            As in :meth:`get_normalized_expression`.
+
+        Returns
+        -------
+        DataFrame with ``cell``, ``junction``, ``psi`` (posterior mean given what is read in the cell),
+        ``std``, ``lower`` and ``upper``: of a beta distribution with the posterior's mean and variance,
+        over draws of z and the Dirichlet of the event.
+        """
+        if not 0 < level < 1:
+            msg = f"level={level} must lie in (0, 1)"
+            raise InvalidArgumentError(msg)
+        cells, junctions = np.asarray(cells), np.asarray(junctions)
+        rows, where = np.unique(cells, return_inverse=True)
+        with seeded(settings.seed):
+            found = splicing.splicing_at(
+                self.module,
+                self._loader(adata, rows, batch_size),
+                where,
+                junctions,
+                n_samples=n_samples,
+                use_mean=False,
+                transform_batch=self._batch_codes(transform_batch),
+            )
+        mean = found["psi"].clip(1e-9, 1 - 1e-9)
+        variance = np.minimum(found["variance"], mean * (1 - mean) * (1 - 1e-9))
+        weight = mean * (1 - mean) / np.maximum(variance, 1e-12) - 1
+        ends = [(1 - level) / 2, (1 + level) / 2]
+        lower, upper = (beta.ppf(end, mean * weight, (1 - mean) * weight) for end in ends)
+        return pd.DataFrame(
+            {
+                "cell": self._cells(adata).obs_names[cells],
+                "junction": self.junction_names[junctions],
+                "psi": found["psi"],
+                "std": np.sqrt(found["variance"]),
+                "lower": lower,
+                "upper": upper,
+            }
+        )
+
+    def differential_splicing(
+        self,
+        adata: Any = None,
+        groupby: str | None = None,
+        group1: Any = None,
+        group2: Any = None,
+        idx1: Any = None,
+        idx2: Any = None,
+        mode: str = "change",
+        delta: float = 0.10,
+        norm_splicing_function: str = "dm_posterior_mean",
+        batch_size: int | None = None,
+        fdr_target: float = 0.05,
+        *,
+        n_samples_overall: int = 5000,
+        test_mode: str = "three",
+        transform_batch: Any = None,
+    ) -> pd.DataFrame:
+        """Which junctions are used differently, as difference of usage: group 2 minus group 1.
+
+        Parameters
+        ----------
+        adata, groupby, group1, group2, idx1, idx2
+            As in :meth:`vivace.SCVI.differential_expression`: default every group against the rest.
+        mode, delta, norm_splicing_function, fdr_target, n_samples_overall, test_mode
+            See :class:`vivace.analysis.differential_splicing.SplicingOptions`.
+        batch_size
+            Cells at a time.
+        transform_batch
+            Batch to decode both sides for; default the observed ones.
+
+        Returns
+        -------
+        Columns as in :func:`vivace.analysis.differential_splicing.differential_splicing`.
+        """
+        options = differential_splicing.SplicingOptions(
+            mode=mode,
+            delta=delta,
+            fdr_target=fdr_target,
+            n_samples_overall=n_samples_overall,
+            norm_splicing_function=norm_splicing_function,
+            test_mode=test_mode,
+        )
+        data = self.adata if adata is None else adata
+        plan = groups.make_plan(data.obs, groupby, group1, group2, idx1, idx2)
+        var = pd.DataFrame({"event_id": self.event_names}, index=self.junction_names)
+        known = data.mod[self.schema.setup_args["modalities"]["junc_ratio_layer"]].var
+        gene = next((name for name in ("gene_name", "gene") if name in known), None)
+        if gene is not None:
+            var["gene_name"] = known.loc[self.junction_names, gene].to_numpy()
+        with seeded(settings.seed):
+            return differential_splicing.differential_splicing(
+                self.module,
+                lambda rows: self._loader(adata, rows, batch_size),
+                self._junction_counts(adata),
+                var,
+                plan,
+                options=options,
+                batch=self._batch_codes(transform_batch)[0],
+                rng=np.random.default_rng(settings.seed),
+            )
+
+    # quality of the fit -------------------------------------------------------------------------
+
+    def get_elbo(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+    ) -> torch.Tensor:
+        """Evidence lower bound less the alignment penalty, nats, higher is better; 0-d or (n,)."""
+        with seeded(settings.seed):
+            elbo = fit_quality.cell_elbo(self.module, self._loader(adata, indices, batch_size))
+        return elbo.mean() if return_mean else elbo
+
+    def get_reconstruction_error(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+    ) -> dict[str, torch.Tensor]:
+        """Negative log-likelihood of gene counts and of junction counts given z, nats."""
+        with seeded(settings.seed):
+            errors = fit_quality.reconstruction_errors(
+                self.module, self._loader(adata, indices, batch_size)
+            )
+        return {k: v.mean() if return_mean else v for k, v in errors.items()}
+
+    # helpers ------------------------------------------------------------------------------------
+
+    def _drawn_rows(self, adata: Any, indices: Any, n_samples_overall: int | None) -> np.ndarray:
+        rows = self._rows(self._cells(adata), indices)
+        if n_samples_overall is None:
+            return rows
+        return np.random.default_rng(settings.seed).choice(rows, n_samples_overall)
+
+    def _junction_positions(self, junction_list: Sequence[str] | None) -> np.ndarray | None:
+        if junction_list is None:
+            return None
+        known = set(self.junction_names)
+        unknown = [j for j in junction_list if j not in known]
+        if unknown:
+            raise missing_key("junction_list", unknown[0], "the model's junctions", known)
+        return np.flatnonzero(self.junction_names.isin(list(junction_list)))
+
+    def _as_frame(
+        self,
+        values: np.ndarray,
+        adata: Any,
+        rows: np.ndarray,
+        names: pd.Index,
+        n_samples: int,
+        return_mean: bool,
+        return_numpy: bool,
+    ) -> pd.DataFrame | np.ndarray:
+        if n_samples > 1 and return_mean:
+            values = values.mean(0)
+        if return_numpy or values.ndim == 3:
+            return values
+        return pd.DataFrame(values, self._cells(adata).obs_names[rows], names)

@@ -1,0 +1,815 @@
+"""Expression and splicing in one latent space, on observed splicing alone (SpliceVI)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributions import Normal
+from torch.nn import functional as F
+
+from vivace._types import Keys, Minibatch
+from vivace.errors import InvalidArgumentError
+from vivace.kernels import log1p_counts, row_sums, splicing
+from vivace.kernels.affine import Affine
+from vivace.kernels.splicing import Entries, Events
+from vivace.likelihoods import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from vivace.modules import splice_dense as dense
+from vivace.modules import splice_parts as parts
+from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.modules.lazy import LazyOutputs
+from vivace.modules.splice_latent import (
+    Posterior,
+    dimension_weights,
+    gaussian_kl,
+    jeffreys,
+    masked_weights,
+    mean_distance,
+    mix,
+)
+from vivace.modules.splice_options import resolve
+from vivace.nn.partial_encoder import Observed
+
+PHI_LR = 1e-2
+UNDECAYED = ("log_phi_j", "px_r", "mod_weights", "dim_weights_raw", "feature_embedding")
+
+
+class SPLICEVAE(BaseModule):
+    """Variational autoencoder of gene counts and of junction counts (SpliceVI).
+
+    Each modality has an encoder; their posteriors are averaged (or put side by side) and decoded to
+    gene counts and to the usage of the junctions of every event. Likelihood and partial encoder
+    touch observed entries only, so that work and memory grow with these and not with cells times
+    junctions.
+
+    Parameters
+    ----------
+    n_input_genes, n_input_junctions
+        Number of genes G and of junctions J, at least 1 each.
+    n_batch, n_obs, n_labels
+        Number of batches, of training cells (for weights and priors) and of labels.
+    n_cats_per_cov, n_continuous_cov
+        Categories of each further categorical covariate, number of continuous ones.
+    gene_likelihood, gene_dispersion
+        Of expression: "zinb", "nb", "poisson"; "gene", "gene-batch", "gene-label", "gene-cell".
+    use_size_factor_key
+        Scale expression by the minibatch's "size_factor" (default: its total counts); otherwise the
+        library size is encoded.
+    splicing_encoder_architecture
+        "partial" (observed entries only) or "vanilla" (all ratios, 0 where unobserved).
+    splicing_decoder_architecture, expression_architecture
+        "vanilla" (hidden layers) or "linear".
+    n_hidden, n_latent
+        Widths; default ``min(128, isqrt(J))`` and ``isqrt(n_hidden)``.
+    n_layers_encoder, n_layers_decoder, dropout_rate, use_batch_norm, use_layer_norm
+        Of the networks.
+    latent_distribution
+        "normal", or "ln" (logistic normal).
+    deeply_inject_covariates, encode_covariates
+        Covariates into every layer; into encoders.
+    splicing_loss_type
+        "dirichlet_multinomial" (events), "beta_binomial" or "binomial" (each junction for itself, so
+        that a read counts once a junction).
+    splicing_concentration
+        Fixes the concentration at this value, > 0; default learned.
+    dm_concentration
+        Concentration by event ("atse"), or one ("scalar").
+    code_dim, h_hidden_dim, encoder_hidden_dim, pool_mode, max_nobs
+        See :class:`~vivace.nn.partial_encoder.PartialEncoder`.
+    modality_weights
+        "equal", "universal", "cell", "per_dimension_weighted_average" or "concatenate".
+    modality_penalty
+        "Jeffreys", "MMD" (distance of means) or "None": pulls the two posteriors together.
+    **model_kwargs
+        None are known: any name raises TypeError.
+    event_index
+        (J,) event of each junction; "dirichlet_multinomial" needs it.
+    splicing_loss_weight, modality_penalty_weight
+        Of these terms of the loss.
+    lambda_prior
+        Weight of the prior "l2_log".
+    event_dropout
+        Share of a cell's observed events hidden from the encoder while training; the likelihood still
+        scores them, so that the model learns to predict what it does not see.
+    variance_mixing
+        See :func:`~vivace.modules.splice_latent.mix`.
+    phi_floor, phi_prior, phi_prior_shape, phi_prior_rate
+        Smallest concentration; its prior: "normal" (log concentration around their centre, sd 1),
+        "gamma", "l2_log" or "none".
+    disable_cross_gate
+        Mix the posteriors from the start, even while the divergence is warmed up.
+    compat
+        "splicevi" sets the numerical choices of the first published model. Each of the options
+        ``encoder_output_head``, ``log1p_expression``, ``dm_mean``, ``phi_prior``,
+        ``mask_cells_without_splicing``, ``include_normalizer`` may be set by itself as well.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If an option is not known or out of range, or events are missing.
+    TypeError
+        If an unknown name is passed.
+
+    References
+    ----------
+    Ma et al. 2019, EDDI (partial encoder); Gayoso et al. 2021 and Ashuach et al. 2023 (joint posteriors).
+
+    Examples
+    --------
+    >>> import torch
+    >>> module = SPLICEVAE(20, 6, event_index=torch.tensor([0, 0, 1, 1, 1, 2]), n_hidden=8)
+    >>> cells = {
+    ...     "X": torch.poisson(torch.ones(4, 20)),
+    ...     "junc_counts_key": torch.poisson(torch.ones(4, 6)),
+    ...     "batch": torch.zeros(4, 1, dtype=torch.long),
+    ... }
+    >>> *_, losses = module(cells)
+    >>> losses.loss.backward()
+    >>> sorted(losses.reconstruction_loss)
+    ['reconstruction_loss_expression', 'reconstruction_loss_splicing']
+    """
+
+    def __init__(
+        self,
+        n_input_genes: int = 0,
+        n_input_junctions: int = 0,
+        n_batch: int = 0,
+        n_obs: int = 0,
+        n_labels: int = 0,
+        n_cats_per_cov: Sequence[int] | None = None,
+        n_continuous_cov: int = 0,
+        gene_likelihood: str = "zinb",
+        gene_dispersion: str = "gene",
+        use_size_factor_key: bool = False,
+        splicing_encoder_architecture: str = "vanilla",
+        splicing_decoder_architecture: str = "vanilla",
+        expression_architecture: str = "vanilla",
+        n_hidden: int | None = None,
+        n_latent: int | None = None,
+        n_layers_encoder: int = 2,
+        n_layers_decoder: int = 2,
+        dropout_rate: float = 0.1,
+        use_batch_norm: str = "none",
+        use_layer_norm: str = "both",
+        latent_distribution: str = "normal",
+        deeply_inject_covariates: bool = False,
+        encode_covariates: bool = False,
+        splicing_loss_type: str = "dirichlet_multinomial",
+        splicing_concentration: float | None = None,
+        dm_concentration: str = "atse",
+        code_dim: int = 16,
+        h_hidden_dim: int = 64,
+        encoder_hidden_dim: int = 128,
+        pool_mode: str = "mean",
+        max_nobs: int = -1,
+        modality_weights: str = "equal",
+        modality_penalty: str | None = "Jeffreys",
+        *,
+        event_index: torch.Tensor | Sequence[int] | None = None,
+        splicing_loss_weight: float = 1.0,
+        modality_penalty_weight: float = 1.0,
+        lambda_prior: float = 1e-2,
+        event_dropout: float = 0.0,
+        variance_mixing: str = "sqrt_weights",
+        phi_floor: float = 0.0,
+        phi_prior_shape: float = 2.0,
+        phi_prior_rate: float = 0.1,
+        disable_cross_gate: bool = False,
+        compat: str | None = None,
+        encoder_output_head: str | None = None,
+        log1p_expression: bool | None = None,
+        dm_mean: str | None = None,
+        phi_prior: str | None = None,
+        mask_cells_without_splicing: bool | None = None,
+        include_normalizer: bool | None = None,
+        **model_kwargs: Any,
+    ):
+        given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        super().__init__()
+        o = self.o = resolve(given)
+        o.n_batch = max(n_batch, 1)
+        o.n_hidden = n_hidden or min(128, math.isqrt(n_input_junctions))
+        self.n_latent = n_latent or math.isqrt(o.n_hidden)
+        self.n_hidden = o.n_hidden
+        o.n_latent, o.cat_list = self.n_latent, [o.n_batch, *(n_cats_per_cov or [])]
+        self.n_input_genes, self.n_input_junctions = n_input_genes, n_input_junctions
+        self.latent_distribution = latent_distribution
+        index = parts.check_events(event_index, o)
+        if index is not None:
+            for name, tensor in splicing.event_map(index)._asdict().items():
+                self.register_buffer(f"events_{name}", tensor, persistent=False)
+        self.z_encoder_expression = parts.ordinary_encoder(o, n_input_genes)
+        self.l_encoder_expression = parts.library_encoder(o)
+        self.z_encoder_splicing = parts.splicing_encoder(o)
+        self.z_decoder_expression = parts.expression_decoder(o)
+        self.z_decoder_splicing = parts.splicing_decoder(o)
+        self.px_r = parts.dispersion(o)
+        n_events = 0 if index is None else int(index.max()) + 1
+        self.log_phi_j, centre = parts.concentration(o, n_events)
+        self.register_buffer("phi_centre", torch.tensor(centre), persistent=False)
+        self._register_mixing()
+
+    # parts --------------------------------------------------------------------------------------
+
+    @property
+    def event_map(self) -> Events | None:
+        """Which junctions form which event; None if that was not said."""
+        if not hasattr(self, "events_of_junction"):
+            return None
+        return Events(*(getattr(self, f"events_{name}") for name in Events._fields))
+
+    @property
+    def junc2atse(self) -> torch.Tensor | None:
+        """(J, A) sparse membership of junctions in events."""
+        events = self.event_map
+        if events is None:
+            return None
+        index = torch.stack([torch.arange(len(events.of_junction)), events.of_junction.cpu()])
+        shape = (len(events.of_junction), events.n_events)
+        return torch.sparse_coo_tensor(index, torch.ones(index.shape[1]), shape).to(self.device)
+
+    def _register_mixing(self) -> None:
+        kind = self.o.modality_weights
+        self.register_buffer("cross_gate", torch.zeros(()))
+        self._gate = 0.0
+        if kind == "cell":
+            if self.o.n_obs < 1:
+                msg = 'modality_weights="cell" needs n_obs, the number of training cells'
+                raise InvalidArgumentError(msg)
+            self.mod_weights = nn.Parameter(torch.ones(self.o.n_obs, 2))
+        elif kind == "universal":
+            self.mod_weights = nn.Parameter(torch.ones(2))
+        elif kind == "per_dimension_weighted_average":
+            self.dim_weights_raw = nn.Parameter(torch.zeros(self.n_latent))
+
+    def set_cross_gate(self, value: float) -> None:
+        """Below 1, each training minibatch uses the posterior of one modality, drawn by a fair coin.
+
+        With "concatenate", the share of a modality's latent variables that the other's decoder sees.
+        """
+        self._gate = float(value)
+        self.cross_gate.fill_(self._gate)
+
+    def on_step(self, kl_weight: float) -> None:
+        """Open the gate when the divergence is fully warmed up."""
+        self.set_cross_gate(1.0 if self.o.disable_cross_gate or kl_weight >= 0.999 else 0.0)
+
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:
+        """Concentrations learn at a rate of their own; they, dispersions and embeddings do not decay."""
+        plain: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
+        phi: list[nn.Parameter] = []
+        for name, p in self.named_parameters():
+            if p.requires_grad:
+                last = name.rsplit(".", 1)[-1]
+                of = phi if last == "log_phi_j" else free if last in UNDECAYED else plain
+                of.append(p)
+        groups = [
+            {"params": plain, "lr": lr, "weight_decay": weight_decay},
+            {"params": free, "lr": lr, "weight_decay": 0.0},
+            {"params": phi, "lr": max(lr, PHI_LR), "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    @torch.no_grad()
+    def start_from(self, psi: torch.Tensor, log_phi: torch.Tensor) -> None:
+        """Set the decoder's intercept to mean usage and the concentrations to estimates.
+
+        Parameters
+        ----------
+        psi
+            (J,) mean ratio of each junction.
+        log_phi
+            (A,) log concentration of each event.
+        """
+        logits = psi.clamp(1e-4, 1).log()
+        if self.o.splicing_loss_type != "dirichlet_multinomial" or self.o.dm_mean == "sigmoid":
+            logits = torch.logit(psi.clamp(1e-4, 1 - 1e-4))
+        self.z_decoder_splicing.output.bias.copy_(logits)
+        if self.log_phi_j is None or not self.log_phi_j.requires_grad:
+            return
+        centre = log_phi.mean()
+        if self.o.splicing_loss_type == "beta_binomial":
+            log_phi = log_phi[self.event_map.of_junction]  # type: ignore[union-attr]
+        values = log_phi if self.log_phi_j.dim() else centre
+        if self.o.compat:
+            values, centre = (torch.log(torch.expm1(t.exp())) for t in (values, centre))
+        self.log_phi_j.copy_(values)
+        self.phi_centre.copy_(centre)
+
+    # inference ----------------------------------------------------------------------------------
+
+    def entries(self, tensors: Minibatch) -> Entries:
+        """The observed splicing of a minibatch.
+
+        Junction counts suffice where events are known; dense totals and mask are used if given.
+        """
+        counts, totals = tensors[Keys.JUNCTIONS], tensors.get(Keys.EVENT_TOTALS)
+        events = self.event_map
+        if totals is not None and totals.layout == torch.strided:
+            mask = tensors.get(Keys.PSI_MASK)
+            whole = counts if counts.layout == torch.strided else counts.to_dense()
+            index = None if events is None else events.of_junction
+            entries = splicing.dense_entries(whole, totals, totals if mask is None else mask, index)
+            dense.check_closed(entries, events)
+            return entries
+        if events is None:
+            msg = f'without event_index the minibatch needs "{Keys.EVENT_TOTALS}", dense (B, J)'
+            raise InvalidArgumentError(msg)
+        return splicing.observed_entries(counts, events)
+
+    def _get_inference_input(self, tensors: Minibatch) -> dict:
+        return {
+            "x": tensors[Keys.X],
+            "mask": None,
+            "batch_index": tensors[Keys.BATCH],
+            "cont_covs": tensors.get(Keys.CONT_COVS),
+            "cat_covs": tensors.get(Keys.CAT_COVS),
+            "label": tensors.get(Keys.LABELS),
+            "cell_idx": tensors.get(Keys.CELL_INDEX),
+            "size_factor": tensors.get(Keys.SIZE_FACTOR),
+            "entries": self.entries(tensors),
+        }
+
+    def inference(
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None,
+        batch_index: torch.Tensor,
+        cont_covs: torch.Tensor | None,
+        cat_covs: torch.Tensor | None,
+        label: torch.Tensor | None,
+        cell_idx: torch.Tensor | None,
+        size_factor: torch.Tensor | None,
+        n_samples: int = 1,
+        *,
+        entries: Entries | None = None,
+    ) -> dict:
+        """Posteriors of expression, of splicing, and of both.
+
+        Parameters
+        ----------
+        x
+            (B, G) counts, dense or CSR, beside ``entries``; or (B, G + J), counts and ratios.
+        mask
+            (B, J) whether a ratio is observed; only without ``entries``.
+        batch_index, cont_covs, cat_covs, label
+            Covariates, (B, .).
+        cell_idx
+            (B,) or (B, 1) row of each cell, for ``modality_weights="cell"``.
+        size_factor
+            (B, 1), default the total counts.
+        n_samples
+            Number S of draws of z.
+        entries
+            Observed splicing of the cells.
+
+        Returns
+        -------
+        dict with ``z``, ``qz_m``, ``qz_v`` (variance), ``qz`` of the joint posterior, the same of each
+        modality
+        (``z_expr, qzm_expr, qzv_expr, z_spl, qzm_spl, qzv_spl``), ``libsize_expr`` (natural log) and
+        ``entries``. Draws are (B, L), or (S, B, L) for S > 1.
+        """
+        if entries is None:
+            x, observed = self._split_input(x, mask)
+        else:
+            observed = self._hide(entries)
+        cats = self._categories(batch_index, cat_covs)
+        expression = self._encode_expression(x, cats, cont_covs)
+        spliced = self._encode_splicing(observed, cats, cont_covs)
+        present = self._present(x, observed)
+        joint = self._join(expression, spliced, present, cell_idx)
+        library = self._library(x, size_factor, cats, cont_covs)
+        if n_samples > 1:
+            library = library.expand(n_samples, -1, -1)
+        qz = Normal(joint.mean, joint.variance.sqrt(), validate_args=False)
+        outputs: dict[str, Any] = {
+            "qz": qz,
+            "entries": entries,
+            "present": present,
+            "libsize_expr": library,
+        }
+        for names, q in (
+            (("z", "qz_m", "qz_v"), joint),
+            (("z_expr", "qzm_expr", "qzv_expr"), expression),
+            (("z_spl", "qzm_spl", "qzv_spl"), spliced),
+        ):
+            outputs |= dict(zip(names, (self._draw(q, n_samples), *q), strict=True))
+        return outputs
+
+    def _split_input(self, x: torch.Tensor, mask: torch.Tensor | None):
+        """Expression and observed ratios from the matrix of both."""
+        if x.shape[1] != self.n_input_genes + self.n_input_junctions or mask is None:
+            msg = (
+                f"x has {x.shape[1]} columns; expected {self.n_input_genes} genes and "
+                f"{self.n_input_junctions} junction ratios beside a mask, or genes alone with entries="
+            )
+            raise InvalidArgumentError(msg)
+        ratios = x[:, self.n_input_genes :]
+        cell, junction = torch.nonzero(mask > 0, as_tuple=True)
+        observed = Observed(cell, junction, ratios[cell, junction], (mask > 0).sum(1))
+        return x[:, : self.n_input_genes], observed
+
+    def _hide(self, entries: Entries) -> Observed:
+        """What the encoder sees; while training, a part of the events is hidden from it."""
+        if self.training and self.o.event_dropout > 0:
+            seen = torch.rand(len(entries.total), device=entries.total.device)
+            entries = entries.keep(seen >= self.o.event_dropout)
+        return Observed(entries.cell, entries.junction, entries.psi, entries.n_observed)
+
+    def _categories(self, batch_index: torch.Tensor, cat_covs: torch.Tensor | None) -> list:
+        return [batch_index, *([] if cat_covs is None else cat_covs.split(1, dim=1))]
+
+    def _encode_expression(self, x, cats, cont) -> Posterior:
+        features = log1p_counts(x) if self.o.log1p_expression else x
+        qz, _ = self.z_encoder_expression(features, *cats, cont=cont)
+        return Posterior(qz.loc, qz.scale**2)
+
+    def _encode_splicing(self, observed: Observed, cats, cont) -> Posterior:
+        if self.o.splicing_encoder_architecture == "partial":
+            qz = self.z_encoder_splicing(observed, *cats, cont=cont)
+        else:
+            shape = (len(observed.n_observed), self.n_input_junctions)
+            psi = splicing.ratio_matrix(*observed[:3], shape)
+            qz, _ = self.z_encoder_splicing(psi, *cats, cont=cont)
+        return Posterior(qz.loc, qz.scale**2)
+
+    def _present(self, x: torch.Tensor, observed: Observed) -> torch.Tensor:
+        """(B, 2) whether a cell has expression and splicing."""
+        has_splicing = observed.n_observed > 0
+        if not self.o.mask_cells_without_splicing:
+            has_splicing = torch.ones_like(has_splicing)
+        return torch.stack([row_sums(x).squeeze(-1) > 0, has_splicing], dim=-1)
+
+    def _join(
+        self,
+        expression: Posterior,
+        spliced: Posterior,
+        present: torch.Tensor,
+        cell_idx: torch.Tensor | None,
+    ) -> Posterior:
+        kind = self.o.modality_weights
+        if kind == "concatenate":
+            return Posterior(
+                *(torch.cat(pair, dim=-1) for pair in zip(expression, spliced, strict=True))
+            )
+        if self.training and self._gate < 1:
+            return self._one_of(expression, spliced, present)
+        if kind == "per_dimension_weighted_average":
+            weights = dimension_weights(self.dim_weights_raw, present)
+        elif kind == "cell":
+            if cell_idx is None or int(cell_idx.max()) >= self.o.n_obs:
+                msg = (
+                    'modality_weights="cell" has a weight for each training cell and none for others; '
+                    'use "universal" to embed new cells'
+                )
+                raise InvalidArgumentError(msg)
+            weights = masked_weights(self.mod_weights[cell_idx.flatten().long()], present)
+        else:
+            raw = self.mod_weights if kind == "universal" else expression.mean.new_ones(2)
+            weights = masked_weights(raw, present)
+        return mix(expression, spliced, weights.to(expression.mean), self.o.variance_mixing)
+
+    def _one_of(
+        self, expression: Posterior, spliced: Posterior, present: torch.Tensor
+    ) -> Posterior:
+        """One modality for the whole minibatch; cells that lack it take the other."""
+        take_splicing = bool(torch.rand(()) < 0.5)
+        use = present[:, 1:] if take_splicing else ~present[:, :1]
+        return Posterior(
+            *(torch.where(use, s, e) for e, s in zip(expression, spliced, strict=True))
+        )
+
+    def _library(self, x, size_factor, cats, cont) -> torch.Tensor:
+        if self.l_encoder_expression is not None:
+            features = log1p_counts(x) if self.o.log1p_expression else x
+            return self.l_encoder_expression(features, *cats, cont=cont)
+        size = row_sums(x) if size_factor is None else size_factor
+        return torch.log(size + 1e-6)
+
+    def _draw(self, q: Posterior, n_samples: int) -> torch.Tensor:
+        shape = (n_samples, *q.mean.shape) if n_samples > 1 else q.mean.shape
+        u = q.mean + q.variance.sqrt() * torch.randn(
+            shape, dtype=q.mean.dtype, device=q.mean.device
+        )
+        return self.latent_of(u)
+
+    def latent_of(self, u: torch.Tensor) -> torch.Tensor:
+        """From the normal variable to the latent one: softmax for "ln", else itself."""
+        return torch.softmax(u, dim=-1) if self.latent_distribution == "ln" else u
+
+    # generative ---------------------------------------------------------------------------------
+
+    def _get_generative_input(self, tensors: Minibatch, inference_outputs: dict) -> dict:
+        return {
+            "z": inference_outputs["z"],
+            "qz_m": inference_outputs["qz_m"],
+            "batch_index": tensors[Keys.BATCH],
+            "cont_covs": tensors.get(Keys.CONT_COVS),
+            "cat_covs": tensors.get(Keys.CAT_COVS),
+            "libsize_expr": inference_outputs["libsize_expr"],
+            "label": tensors.get(Keys.LABELS),
+        }
+
+    def generative(
+        self,
+        z: torch.Tensor,
+        qz_m: torch.Tensor,
+        batch_index: torch.Tensor,
+        cont_covs: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+        libsize_expr: torch.Tensor | None = None,
+        use_z_mean: bool = False,
+        label: torch.Tensor | None = None,
+        *,
+        transform_batch: int | torch.Tensor | None = None,
+    ) -> LazyOutputs:
+        """Distributions of gene counts and of junction usage.
+
+        Parameters
+        ----------
+        z, qz_m
+            (B, L) or (S, B, L) draw and (B, L) mean of the joint posterior.
+        batch_index, cont_covs, cat_covs, label
+            Covariates, (B, .).
+        libsize_expr
+            (B, 1) or (S, B, 1), natural log; default 0.
+        use_z_mean
+            Decode ``qz_m`` instead of ``z``.
+        transform_batch
+            Batch code that replaces every entry of ``batch_index``.
+
+        Returns
+        -------
+        A mapping whose values are computed when asked for: ``p`` (B, J) usage, ``phi`` concentration,
+        ``px`` distribution of counts with ``px_scale, px_rate, px_dropout`` (B, G) and ``px_r``, and
+        ``logits``, of junctions, as a product.
+        """
+        if use_z_mean:
+            z = self.latent_of(qz_m)
+        if transform_batch is not None:
+            batch_index = torch.ones_like(batch_index) * transform_batch
+        if libsize_expr is None:
+            libsize_expr = z.new_zeros(*z.shape[:-1], 1)
+        cats = self._categories(batch_index, cat_covs)
+        of_expression, of_splicing = self._gated(z)
+        logits = self.z_decoder_splicing(self._with_covariates(of_splicing, cont_covs), *cats)
+        heads = self.z_decoder_expression(self._with_covariates(of_expression, cont_covs), *cats)
+        px = self._count_distribution(heads, libsize_expr, batch_index, label)
+        return LazyOutputs(
+            logits=lambda: logits,
+            px=lambda: px,
+            p=lambda: self.usage(logits.dense()),
+            phi=lambda: None if self.log_phi_j is None else self.log_phi().exp(),
+            px_scale=lambda: px.get_normalized("scale"),
+            px_rate=lambda: px.get_normalized("mu"),
+            px_r=lambda: getattr(px, "theta", None),
+            px_dropout=lambda: getattr(px, "zi_logits", None),
+        )
+
+    def _gated(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each decoder sees; while the gate is closed, "concatenate" hides the other modality."""
+        if self.o.modality_weights != "concatenate" or not self.training or self._gate >= 1:
+            return z, z
+        expression, spliced = z.chunk(2, dim=-1)
+        return (
+            torch.cat([expression, self._gate * spliced], dim=-1),
+            torch.cat([self._gate * expression, spliced], dim=-1),
+        )
+
+    @staticmethod
+    def _with_covariates(z: torch.Tensor, cont: torch.Tensor | None) -> torch.Tensor:
+        return z if cont is None else torch.cat([z, cont.expand(*z.shape[:-1], -1)], dim=-1)
+
+    def _count_distribution(self, heads, library, batch_index, label):
+        o = self.o
+        old_scale = o.compat == "splicevi" and o.use_size_factor_key
+        soft = old_scale and o.expression_architecture == "vanilla"
+        activation = "softplus" if soft else "softmax"
+        if o.gene_likelihood == "poisson":
+            return Poisson.from_logits(heads.scale_logits, library, activation)
+        log_theta, rows = heads.log_theta, None
+        if o.gene_dispersion == "gene":
+            log_theta = self.px_r
+        elif o.gene_dispersion != "gene-cell":
+            group = batch_index if o.gene_dispersion == "gene-batch" else label
+            if group is None:
+                msg = 'gene_dispersion="gene-label" needs the labels of the cells, got None'
+                raise InvalidArgumentError(msg)
+            log_theta, rows = self.px_r.t(), group.flatten()
+        if o.gene_likelihood == "nb":
+            return NegativeBinomial.from_logits(
+                heads.scale_logits, library, log_theta, activation, rows
+            )
+        return ZeroInflatedNegativeBinomial.from_logits(
+            heads.scale_logits, library, log_theta, heads.zi_logits, activation, rows
+        )
+
+    def log_phi(self) -> torch.Tensor:
+        """Log concentration: a scalar, (A,) or (J,)."""
+        raw = self.log_phi_j
+        assert raw is not None  # only the binomial likelihood has none, and does not ask
+        if self.o.compat:
+            return torch.log(self.o.phi_floor + F.softplus(raw))
+        return torch.log(self.o.phi_floor + raw.exp()) if self.o.phi_floor else raw
+
+    @property
+    def usage_is_softmax(self) -> bool:
+        """Whether ratios are a softmax inside events; otherwise each is a sigmoid."""
+        o = self.o
+        return o.splicing_loss_type == "dirichlet_multinomial" and o.dm_mean == "softmax"
+
+    def usage(self, logits: torch.Tensor) -> torch.Tensor:
+        """Expected ratios (..., J) from logits (..., J): softmax inside events, or sigmoid."""
+        events = self.event_map
+        if not self.usage_is_softmax or events is None:
+            return torch.sigmoid(logits)
+        return splicing.event_log_softmax(logits, events.of_junction, events.n_events).exp()
+
+    def usage_at(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
+        """Expected ratios (..., E) of entries from their logits."""
+        if not self.usage_is_softmax:
+            return torch.sigmoid(logits)
+        return splicing.event_log_softmax(logits, entries.pair, len(entries.total)).exp()
+
+    # loss ---------------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        tensors: Minibatch,
+        inference_outputs: dict,
+        generative_outputs: LazyOutputs,
+        kl_weight: float | torch.Tensor = 1.0,
+    ) -> LossOutput:
+        """Negative evidence lower bound with the alignment penalty, mean over cells, in nats.
+
+        ``mean(m R_expression + w R_splicing + kl_weight KL + penalty) + prior(phi)``, with m whether a
+        cell has expression and w ``splicing_loss_weight``. The splicing term is stored with its
+        weight; the means of both terms without weights are among the extra metrics.
+        """
+        o, present = self.o, inference_outputs["present"]
+        q = Posterior(inference_outputs["qz_m"], inference_outputs["qz_v"])
+        expression = -generative_outputs["px"].log_prob_sum(tensors[Keys.X]) * present[:, 0]
+        entries = inference_outputs["entries"]
+        entries = self.entries(tensors) if entries is None else entries
+        spliced = -self.splicing_log_likelihood(generative_outputs["logits"], entries)
+        kl = gaussian_kl(q)
+        penalty = o.modality_penalty_weight * self._penalty(inference_outputs)
+        weighted = o.splicing_loss_weight * spliced
+        per_cell = expression + weighted + kl_weight * kl + penalty
+        return LossOutput(
+            loss=per_cell.mean() + self._phi_prior(len(kl)),
+            reconstruction_loss={
+                "reconstruction_loss_expression": expression,
+                "reconstruction_loss_splicing": weighted,
+            },
+            kl_local={"kl_divergence_z": kl, "kl_divergence_paired": penalty},
+            extra_metrics={
+                "reconstruction_loss_expression": expression.detach().mean(),
+                "reconstruction_loss_splicing": spliced.detach().mean(),
+            },
+            n_obs_minibatch=len(kl),
+        )
+
+    def splicing_log_likelihood(self, logits: Affine, entries: Entries) -> torch.Tensor:
+        """(..., B) nats: log-likelihood of the junction counts of each cell."""
+        if logits.h.dim() == 3:
+            return torch.stack(
+                [self.splicing_log_likelihood(logits._replace(h=h), entries) for h in logits.h]
+            )
+        at = splicing.entry_logits(logits.h, logits.weight, logits.bias, entries)
+        kind = self.o.splicing_loss_type
+        if kind == "binomial":
+            pairs = splicing.binomial(at, entries)
+            if not self.o.include_normalizer:
+                pairs = pairs - splicing.binomial_coefficient(entries)
+        elif kind == "beta_binomial":
+            pairs = splicing.beta_binomial(at, self.log_phi(), entries)
+        elif self.o.dm_mean == "sigmoid":
+            pairs = splicing.sigmoid_dirichlet_multinomial(at, self.log_phi(), entries)
+        else:
+            pairs = splicing.dirichlet_multinomial(at, self.log_phi(), entries)
+        return entries.sum_cells(pairs)
+
+    def _penalty(self, outputs: dict) -> torch.Tensor:
+        """(B,) distance between the posteriors of cells with both modalities."""
+        kind = self.o.modality_penalty
+        a = Posterior(outputs["qzm_expr"], outputs["qzv_expr"])
+        b = Posterior(outputs["qzm_spl"], outputs["qzv_spl"])
+        if kind in ("None", None) or self.o.modality_weights == "concatenate":
+            return torch.zeros_like(a.mean[:, 0])
+        if self.o.compat:  # as published: roots for variances, and the sum over cells for each cell
+            a, b = (Posterior(q.mean, q.variance.sqrt()) for q in (a, b))
+        each = jeffreys(a, b) if kind == "Jeffreys" else mean_distance(a, b)
+        each = each * outputs["present"].all(-1)
+        return each.sum().expand_as(each) if self.o.compat else each
+
+    def _phi_prior(self, n_cells: int) -> torch.Tensor | float:
+        """Penalty on the concentrations, scaled to a loss per cell."""
+        o = self.o
+        if o.phi_prior == "none" or self.log_phi_j is None:
+            return 0.0
+        if o.phi_prior == "l2_log":
+            return o.lambda_prior * self.log_phi_j.square().sum() / n_cells
+        n_obs, log_phi = max(o.n_obs, n_cells), self.log_phi()
+        if o.phi_prior == "gamma":
+            log_density = (o.phi_prior_shape - 1) * log_phi - o.phi_prior_rate * log_phi.exp()
+            return -log_density.sum() / n_obs
+        return (self.log_phi_j - self.phi_centre).square().sum() / (2 * n_obs)
+
+    def get_reconstruction_loss_expression(
+        self,
+        x: torch.Tensor,
+        px_rate: torch.Tensor,
+        px_r: Any,
+        px_dropout: Any,
+    ) -> torch.Tensor:
+        """Negative log-likelihood of gene counts (B, G) given their parameters, (B,), nats."""
+        dense = x if x.layout == torch.strided else x.to_dense()
+        if self.o.gene_likelihood == "poisson":
+            return -Poisson(px_rate, validate_args=False).log_prob(dense).sum(-1)
+        if self.o.gene_likelihood == "nb":
+            return -NegativeBinomial(px_rate, px_r, validate_args=False).log_prob(dense).sum(-1)
+        px = ZeroInflatedNegativeBinomial(px_rate, px_r, px_dropout, validate_args=False)
+        return -px.log_prob(dense).sum(-1)
+
+    def get_reconstruction_loss_splicing(
+        self,
+        x: torch.Tensor | None,
+        atse_counts: torch.Tensor,
+        junc_counts: torch.Tensor,
+        mask: torch.Tensor,
+        p: torch.Tensor,
+        phi: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Negative log-likelihood of junction counts given their usage, (B,), nats.
+
+        Parameters
+        ----------
+        x
+            Not used.
+        atse_counts, junc_counts, mask, p
+            (B, J) reads of the event, of the junction, whether observed, expected ratio.
+        phi
+            Concentration: a scalar, (A,) or (J,).
+        """
+        of_junctions = self._by_junction(phi)
+        if self.o.splicing_loss_type != "dirichlet_multinomial":
+            return -dense.junctions_alone(self.o, atse_counts, junc_counts, mask, p, of_junctions)
+        membership = self.junc2atse
+        assert membership is not None  # the constructor asked for events
+        return -dense.dirichlet_multinomial(
+            junc_counts, atse_counts, membership, p * of_junctions, mask
+        )
+
+    def _by_junction(self, phi: torch.Tensor | None) -> torch.Tensor:
+        events = self.event_map
+        phi = torch.as_tensor(phi)
+        if phi.dim() and events is not None and len(phi) == events.n_events:
+            return phi[events.of_junction]
+        return phi
+
+    def dirichlet_multinomial_likelihood(
+        self,
+        counts: torch.Tensor,
+        atse_counts: torch.Tensor,
+        junc2atse: torch.Tensor,
+        alpha: torch.Tensor,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Dirichlet-multinomial log-likelihood of each cell, (B,), nats.
+
+        Parameters
+        ----------
+        counts, atse_counts, alpha
+            (B, J) reads of the junction, of its event, and concentrations > 0.
+        junc2atse
+            (J, A) membership, sparse or dense.
+        mask
+            (B, J) observed junctions; an event must be observed as a whole.
+        """
+        return dense.dirichlet_multinomial(counts, atse_counts, junc2atse, alpha, mask)
+
+    # questions ----------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        tensors: Minibatch,
+        n_samples: int = 1,
+        *,
+        generative_kwargs: dict | None = None,
+    ) -> torch.Tensor:
+        """Posterior predictive gene counts, (B, G), or (B, G, S) for S > 1, on the CPU."""
+        _, generative_outputs = self.forward(
+            to_device(tensors, self.device),
+            inference_kwargs={"n_samples": n_samples},
+            generative_kwargs=generative_kwargs,
+            compute_loss=False,
+        )
+        counts = generative_outputs["px"].sample()
+        return (counts.permute(1, 2, 0) if n_samples > 1 else counts).cpu()

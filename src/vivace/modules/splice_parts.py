@@ -1,0 +1,175 @@
+"""Encoders, decoders and parameters of SPLICEVAE, from its options."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from vivace.errors import InvalidArgumentError
+from vivace.nn import CountDecoder, Encoder
+from vivace.nn.partial_encoder import PartialEncoder
+from vivace.nn.splicing_decoder import (
+    LibraryEncoder,
+    LinearCountDecoder,
+    LinearSplicingDecoder,
+    SplicingDecoder,
+)
+
+INITIAL_LOG_PHI = math.log(100.0)
+
+
+def norms_of(o: SimpleNamespace, place: str) -> dict[str, Any]:
+    """Which normalisations the encoders or the decoders have."""
+    return {
+        "use_batch_norm": o.use_batch_norm in (place, "both"),
+        "use_layer_norm": o.use_layer_norm in (place, "both"),
+    }
+
+
+def encoder_covariates(o: SimpleNamespace) -> dict[str, Any]:
+    """Depth and covariates, alike in all encoders."""
+    return {
+        "n_cat_list": o.cat_list if o.encode_covariates else None,
+        "n_cont": o.n_continuous_cov if o.encode_covariates else 0,
+        "n_layers": o.n_layers_encoder,
+        "inject_covariates": o.deeply_inject_covariates,
+    }
+
+
+def ordinary_encoder(o: SimpleNamespace, n_input: int) -> Encoder:
+    """Encoder of all genes, or of all ratios."""
+    return Encoder(
+        n_input,
+        o.n_latent,
+        n_hidden=o.n_hidden,
+        dropout_rate=o.dropout_rate,
+        var_eps=0.0,
+        activation_fn=nn.LeakyReLU,
+        **norms_of(o, "encoder"),
+        **encoder_covariates(o),
+    )
+
+
+def library_encoder(o: SimpleNamespace) -> LibraryEncoder | None:
+    """Encoder of the library size, where it is not observed."""
+    if o.use_size_factor_key:
+        return None
+    return LibraryEncoder(
+        o.n_input_genes, o.n_hidden, **norms_of(o, "encoder"), **encoder_covariates(o)
+    )
+
+
+def splicing_encoder(o: SimpleNamespace) -> nn.Module:
+    """Encoder of splicing ratios."""
+    if o.splicing_encoder_architecture == "vanilla":
+        return ordinary_encoder(o, o.n_input_junctions)
+    return PartialEncoder(
+        o.n_input_junctions,
+        o.n_latent,
+        code_dim=o.code_dim,
+        h_hidden_dim=o.h_hidden_dim,
+        encoder_hidden_dim=o.encoder_hidden_dim,
+        dropout_rate=o.dropout_rate,
+        pool_mode=o.pool_mode,
+        max_nobs=o.max_nobs,
+        linear_head=o.encoder_output_head == "linear",
+        **encoder_covariates(o),
+    )
+
+
+def decoder_input(o: SimpleNamespace) -> int:
+    """Joint latent dimensions and continuous covariates."""
+    return o.n_latent * (2 if o.modality_weights == "concatenate" else 1) + o.n_continuous_cov
+
+
+def expression_decoder(o: SimpleNamespace) -> nn.Module:
+    """Decoder to the logits of gene counts."""
+    has_zi = o.gene_likelihood == "zinb"
+    if o.expression_architecture == "vanilla":
+        return CountDecoder(
+            decoder_input(o),
+            o.n_input_genes,
+            n_cat_list=o.cat_list,
+            n_layers=o.n_layers_decoder,
+            n_hidden=o.n_hidden,
+            inject_covariates=o.deeply_inject_covariates,
+            dispersion_head=o.gene_dispersion == "gene-cell" and o.gene_likelihood != "poisson",
+            dropout_head=has_zi,
+            **norms_of(o, "decoder"),
+        )
+    # normalised logits have the same spread in every cell, whatever the weights
+    norms = norms_of(o, "decoder") if o.compat else {}
+    return LinearCountDecoder(
+        decoder_input(o), o.n_input_genes, n_cat_list=o.cat_list, dropout_head=has_zi, **norms
+    )
+
+
+def splicing_decoder(o: SimpleNamespace) -> SplicingDecoder | LinearSplicingDecoder:
+    """Decoder to the logits of junctions."""
+    if o.splicing_decoder_architecture == "linear":
+        return LinearSplicingDecoder(decoder_input(o), o.n_input_junctions, n_cat_list=o.cat_list)
+    return SplicingDecoder(
+        decoder_input(o),
+        o.n_input_junctions,
+        n_cat_list=o.cat_list,
+        n_layers=o.n_layers_decoder,
+        n_hidden=o.n_hidden,
+        dropout_rate=o.dropout_rate,
+        **norms_of(o, "decoder"),
+    )
+
+
+def dispersion(o: SimpleNamespace) -> nn.Parameter | None:
+    """Log inverse dispersion of genes, where it is a parameter."""
+    if o.gene_likelihood == "poisson":
+        return None
+    if o.gene_dispersion == "gene":
+        return nn.Parameter(torch.randn(o.n_input_genes))
+    if o.gene_dispersion == "gene-cell":
+        if o.expression_architecture == "linear":
+            msg = 'gene_dispersion="gene-cell" needs expression_architecture="vanilla"'
+            raise InvalidArgumentError(msg)
+        return None
+    n = o.n_batch if o.gene_dispersion == "gene-batch" else o.n_labels
+    if n < 1:
+        msg = f'gene_dispersion="{o.gene_dispersion}" needs n_labels >= 1, got {n}'
+        raise InvalidArgumentError(msg)
+    return nn.Parameter(torch.randn(o.n_input_genes, n))
+
+
+def concentration(o: SimpleNamespace, n_events: int) -> tuple[nn.Parameter | None, float]:
+    """Log concentrations (with ``compat`` their inverse softplus) and the value they start from."""
+    if o.splicing_loss_type == "binomial":
+        return None, 0.0
+    shape: tuple[int, ...] = (o.n_input_junctions,)
+    if o.splicing_loss_type == "dirichlet_multinomial":
+        shape = (n_events,) if o.dm_concentration == "atse" else ()
+    fixed, start = o.splicing_concentration is not None, INITIAL_LOG_PHI
+    if fixed:
+        excess = o.splicing_concentration - o.phi_floor
+        start = math.log(math.expm1(excess)) if o.compat else math.log(excess)
+    return nn.Parameter(torch.full(shape, start), requires_grad=not fixed), start
+
+
+def check_events(index: Any, o: SimpleNamespace) -> torch.Tensor | None:
+    """Event codes as a long tensor, or None where the likelihood does without."""
+    if index is None:
+        if o.splicing_loss_type == "dirichlet_multinomial":
+            msg = (
+                'splicing_loss_type="dirichlet_multinomial" needs event_index, the event of each '
+                "junction (J,); or use beta_binomial or binomial"
+            )
+            raise InvalidArgumentError(msg)
+        return None
+    index = torch.as_tensor(index).long()
+    if index.shape != (o.n_input_junctions,) or index.min() < 0:
+        msg = (
+            f"event_index must hold one event code >= 0 for each of {o.n_input_junctions} junctions; "
+            f"found shape {tuple(index.shape)}"
+        )
+        raise InvalidArgumentError(msg)
+    return index

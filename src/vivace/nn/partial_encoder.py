@@ -1,0 +1,169 @@
+"""An encoder of splicing ratios that looks at what was observed, and at nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.distributions import Normal
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from vivace.errors import InvalidArgumentError, check_choice
+from vivace.nn.fc import FCLayers
+
+NORM_EPS = 1e-6
+"""Inside the square root of an embedding's length: an all-zero row keeps a finite gradient."""
+MIN_VARIANCE = 1e-6
+POOL_MODES = ("mean", "sum")
+
+
+class Observed(NamedTuple):
+    """Observed ratios of B cells."""
+
+    cell: torch.Tensor  # (E,) row of the cell
+    junction: torch.Tensor  # (E,)
+    psi: torch.Tensor  # (E,) in [0, 1]
+    n_observed: torch.Tensor  # (B,) observed entries of each cell
+
+
+class PartialEncoder(nn.Module):
+    """Pool a small network over the observed junctions of a cell, then encode the pooled code.
+
+    An entry with ratio psi of junction j enters as ``[psi, psi * F_j / |F_j|]``; a missing junction
+    does not enter at all (Ma et al. 2019, EDDI). Entries with ratio 0 are all alike, so they are
+    counted, not computed. Dropout acts on the pooled code rather than inside the network of each
+    entry, which is what allows that.
+
+    Parameters
+    ----------
+    n_junctions, n_output
+        Number of junctions J and of latent dimensions L.
+    code_dim, h_hidden_dim
+        Size of embeddings and codes, width of the network of an entry.
+    encoder_hidden_dim, n_layers
+        Width and depth of the layers after pooling.
+    n_cat_list, n_cont, inject_covariates
+        Covariates of the layers after pooling, see :class:`~vivace.nn.FCLayers`.
+    dropout_rate
+        Of the pooled code and of the layers after it.
+    pool_mode
+        "mean" or "sum" over observed entries.
+    max_nobs
+        Entries computed at a time, the rest being recomputed in the backward pass; below 0: all.
+    linear_head
+        Last layer without normalisation, activation and dropout; without it (as first published) means
+        are never negative and variances never below log 2.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the pooling is not known or ``max_nobs`` is 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = PartialEncoder(5, 2)
+    >>> seen = Observed(
+    ...     torch.tensor([0, 0]),
+    ...     torch.tensor([1, 4]),
+    ...     torch.tensor([0.3, 0.7]),
+    ...     torch.tensor([2, 0]),
+    ... )
+    >>> encoder(seen).mean.shape
+    torch.Size([2, 2])
+    """
+
+    def __init__(
+        self,
+        n_junctions: int,
+        n_output: int,
+        *,
+        code_dim: int = 16,
+        h_hidden_dim: int = 64,
+        encoder_hidden_dim: int = 128,
+        n_layers: int = 2,
+        n_cat_list: Sequence[int] | None = None,
+        n_cont: int = 0,
+        inject_covariates: bool = False,
+        dropout_rate: float = 0.1,
+        pool_mode: str = "mean",
+        max_nobs: int = -1,
+        linear_head: bool = True,
+    ):
+        super().__init__()
+        check_choice("pool_mode", pool_mode, POOL_MODES)
+        if max_nobs == 0:
+            msg = "max_nobs=0 leaves no entry to compute; give a number of entries, or -1 for all"
+            raise InvalidArgumentError(msg)
+        self.pool_mode, self.max_nobs = pool_mode, max_nobs
+        self.feature_embedding = nn.Parameter(torch.randn(n_junctions, code_dim))
+        # slot numbers are those of published checkpoints
+        self.h_layer = nn.ModuleDict(
+            {
+                "0": nn.Linear(1 + code_dim, h_hidden_dim),
+                "1": nn.LayerNorm(h_hidden_dim),
+                "4": nn.Linear(h_hidden_dim, code_dim),
+                "5": nn.LayerNorm(code_dim),
+            }
+        )
+        self.dropout = nn.Dropout(dropout_rate)
+        self.encoder_mlp = FCLayers(
+            code_dim,
+            2 * n_output,
+            n_cat_list=n_cat_list,
+            n_cont=n_cont,
+            n_layers=n_layers,
+            n_hidden=encoder_hidden_dim,
+            dropout_rate=dropout_rate,
+            use_batch_norm=False,
+            use_layer_norm=True,
+            inject_covariates=inject_covariates,
+        )
+        if linear_head:
+            last: Any = self.encoder_mlp.fc_layers[f"Layer {n_layers - 1}"]
+            for slot in [s for s in last if s != "0"]:
+                del last[slot]
+
+    def forward(
+        self, observed: Observed, *cats: torch.Tensor | None, cont: torch.Tensor | None = None
+    ) -> Normal:
+        """Posterior of each cell, Normal with (B, L) parameters."""
+        pooled = self.dropout(self.pool(observed))
+        mean, raw = self.encoder_mlp(pooled, *cats, cont=cont).chunk(2, dim=-1)
+        return Normal(mean, (F.softplus(raw) + MIN_VARIANCE).sqrt(), validate_args=False)
+
+    def pool(self, observed: Observed) -> torch.Tensor:
+        """(B, code_dim) codes of the cells' entries, averaged or summed; 0 if nothing is observed."""
+        n = observed.n_observed
+        positive = observed.psi > 0
+        cell, junction = observed.cell[positive], observed.junction[positive]
+        n_zeros = n - torch.bincount(cell, minlength=len(n))
+        first: Any = self.h_layer["0"]
+        nothing = first.bias.unsqueeze(0)  # the first layer's output at psi = 0
+        pooled = n_zeros.unsqueeze(-1).to(nothing) * self._rest(nothing)
+        size = self.max_nobs if self.max_nobs > 0 else max(len(cell), 1)
+        parts = [t.split(size) for t in (cell, junction, observed.psi[positive])]
+        for of_cell, of_junction, psi in zip(*parts, strict=True):
+            if size < len(cell) and torch.is_grad_enabled():
+                codes = checkpoint(self.codes, of_junction, psi, use_reentrant=False)
+            else:
+                codes = self.codes(of_junction, psi)
+            pooled = pooled.index_add(0, of_cell, codes)
+        if self.pool_mode == "sum":
+            return pooled
+        return pooled / n.clamp(min=1).unsqueeze(-1)
+
+    def codes(self, junction: torch.Tensor, psi: torch.Tensor) -> torch.Tensor:
+        """(E, code_dim) codes of entries."""
+        vectors = F.embedding(junction, self.feature_embedding)
+        length = (vectors.square().sum(-1, keepdim=True) + NORM_EPS).sqrt()
+        scaled = torch.cat([torch.ones_like(length), vectors / length], dim=-1) * psi.unsqueeze(-1)
+        return self._rest(self.h_layer["0"](scaled))
+
+    def _rest(self, h: torch.Tensor) -> torch.Tensor:
+        """From the first layer's output to the code."""
+        h = F.relu(self.h_layer["1"](h))
+        return F.relu(self.h_layer["5"](self.h_layer["4"](h)))
