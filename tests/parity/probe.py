@@ -5,7 +5,7 @@ Imported by the tests and, in the environment of scvi-tools, by ``reference.py``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,24 +32,45 @@ def no_noise() -> Iterator[None]:
         Normal.rsample, Normal.sample, torch.Tensor.float = kept
 
 
-def probe(module: Any, tensors: dict, loss_kwargs: dict | None = None) -> dict[str, np.ndarray]:
-    """Latent, decoded means, loss terms and the gradient of every parameter, in float64."""
+def probe(module: Any, tensors: dict, *, with_loss: bool = True) -> dict[str, np.ndarray]:
+    """Latent, decoded means, loss terms and the gradient of every parameter, in float64.
+
+    Without the loss, which some modules do not have in evaluation mode, the gradients are those of a
+    weighted sum of the decoded rates.
+    """
     module = module.double().eval()
-    with no_noise():
-        inference, generative, losses = module(
-            as_double(tensors), loss_kwargs={"kl_weight": KL_WEIGHT, **(loss_kwargs or {})}
-        )
     module.zero_grad()
+    tensors = as_double(tensors)
+    if not with_loss:
+        return decoded(module, tensors)
+    with no_noise():
+        inference, generative, losses = module(tensors, loss_kwargs={"kl_weight": KL_WEIGHT})
     losses.loss.backward()
     found = {"loss": losses.loss}
     for part in ("reconstruction_loss", "kl_local", "kl_global"):
         # terms are named differently here and there; their sum is what counts
         found[part] = sum(getattr(losses, part).values())
-    found |= {f"inference.{k}": v for k, v in tensors_of(inference)}
+    return as_arrays(found | outputs_and_gradients(module, inference, generative))
+
+
+def decoded(module: Any, tensors: dict) -> dict[str, np.ndarray]:
+    """What a module without a loss in evaluation mode says."""
+    with no_noise():
+        inference, generative = module(tensors, compute_loss=False)
+    rate = generative["px_rate"]
+    (rate * torch.linspace(-1, 1, rate.numel(), dtype=rate.dtype).view_as(rate)).sum().backward()
+    return as_arrays(outputs_and_gradients(module, inference, generative))
+
+
+def outputs_and_gradients(module: Any, inference: Any, generative: Any) -> dict[str, torch.Tensor]:
+    found = {f"inference.{k}": v for k, v in tensors_of(inference)}
     found |= {f"generative.{k}": v for k, v in tensors_of(generative)}
-    found |= {
+    return found | {
         f"gradient.{name}": p.grad for name, p in module.named_parameters() if p.grad is not None
     }
+
+
+def as_arrays(found: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     return {name: value.detach().numpy() for name, value in found.items()}
 
 
@@ -57,7 +78,7 @@ def tensors_of(outputs: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tens
     """Tensors of nested dicts and of distributions, by a name."""
     if isinstance(outputs, torch.Tensor):
         yield prefix, outputs
-    elif isinstance(outputs, dict):
+    elif isinstance(outputs, Mapping):
         for key, value in outputs.items():
             yield from tensors_of(value, f"{prefix}.{key}" if prefix else key)
     else:

@@ -10,8 +10,10 @@ OUT/<data>.h5ad the cells. It prints nothing but the cases.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 warnings.filterwarnings("ignore")
@@ -85,33 +87,142 @@ SCVI_CASES = {
 }
 
 
-def first_minibatch(model: object) -> dict:
-    return next(iter(model._make_data_loader(model.adata, batch_size=N)))
+def trained(
+    kind: type, adata: anndata.AnnData, setup: dict, options: dict, **train: object
+) -> object:
+    kind.setup_anndata(adata, **setup)
+    model = kind(adata, **options)
+    model.train(**{**EPOCHS, **train})
+    return model
 
 
-def scvi_model(setup: dict, options: dict) -> tuple[object, dict]:
-    adata = cells()
-    scvi.model.SCVI.setup_anndata(adata, **setup)
-    model = scvi.model.SCVI(adata, **SMALL, **options)
+def scvi_cases() -> dict[str, Callable[[], object]]:
+    return {
+        f"SCVI-{name}": lambda setup=setup, options=options: trained(
+            scvi.model.SCVI, cells(), setup, SMALL | options
+        )
+        for name, (setup, options) in SCVI_CASES.items()
+    }
+
+
+LABELS = {"labels_key": "label", "batch_key": "batch"}
+COND_CASES = {
+    "default": (LABELS, {}),
+    "mog": (LABELS, {"prior": "mog", "num_classes_mog": 3}),
+    "weighted": ({"labels_key": "label"}, {"weight_obs": True}),
+    "encode": (LABELS, {"encode_covariates": True, "n_layers": 1}),
+}
+
+
+def cond_model(setup: dict, options: dict) -> object:
+    return trained(scvi.model.CondSCVI, cells(), setup, SMALL | options)
+
+
+def destvi_model(**options: object) -> object:
+    single_cell = cond_model(LABELS, {"prior": "mog", "num_classes_mog": 3})
+    spots = cells()
+    scvi.model.DestVI.setup_anndata(spots, batch_key="batch")
+    model = scvi.model.DestVI.from_rna_model(spots, single_cell, **options)
     model.train(**EPOCHS)
-    return model, {}
+    return model
 
 
-def write(case: str, model: object, loss_kwargs: dict, out: Path) -> None:
+DESTVI_CASES = {
+    "default": {},
+    "plain": {"augmentation": False},
+    "latent": {"amortization": "latent"},
+    "proportion-normal": {"amortization": "none", "prior_mode": "normal", "augmentation": False},
+    "two-unknown": {"add_celltypes": 2, "n_latent_amortization": 4},
+}
+
+SYSTEMS = {**BATCH, "categorical_covariate_keys": ["donor"], "continuous_covariate_keys": ["age"]}
+SYSVI_CASES = {
+    "default": (BATCH, {}),
+    "covariates": (SYSTEMS, {}),
+    "embedded": (SYSTEMS, {"embed_categorical_covariates": True}),
+    "standard-normal": (SYSTEMS, {"prior": "standard_normal"}),
+    "variance-per-cell": (BATCH, {"out_var_mode": "sample_feature"}),
+    "three-components": (BATCH, {"n_prior_components": 3, "n_layers": 1}),
+}
+
+
+def sysvi_model(setup: dict, options: dict) -> object:
+    return trained(scvi.external.SysVI, logged(cells()), setup, SMALL | options)
+
+
+CONTRASTIVE_CASES = {
+    "default": {},
+    "penalty": {"wasserstein_penalty": 1.5, "n_layers": 2},
+    "latent-library": {"use_observed_lib_size": False},
+}
+
+
+def contrastive_model(options: dict) -> object:
+    sizes = {"n_hidden": 12, "n_background_latent": 3, "n_salient_latent": 2}
+    rows = {"background_indices": np.arange(N // 2), "target_indices": np.arange(N // 2, N)}
+    return trained(scvi.external.ContrastiveVI, cells(), BATCH, sizes | options, **rows)
+
+
+def all_cases() -> dict[str, Callable[[], object]]:
+    """Name of each case to what trains it."""
+    cases = scvi_cases()
+    for name, (setup, options) in COND_CASES.items():
+        cases[f"CondSCVI-{name}"] = lambda s=setup, o=options: cond_model(s, o)
+    for name, options in DESTVI_CASES.items():
+        cases[f"DestVI-{name}"] = lambda o=options: destvi_model(**o)
+    for name, (setup, options) in SYSVI_CASES.items():
+        cases[f"SysVI-{name}"] = lambda s=setup, o=options: sysvi_model(s, o)
+    for name, options in CONTRASTIVE_CASES.items():
+        cases[f"ContrastiveVI-{name}"] = lambda o=options: contrastive_model(o)
+    return cases
+
+
+def minibatch(model: object) -> dict:
+    """All cells; of ContrastiveVI the first half against the second."""
+    tensors = next(iter(model._make_data_loader(model.adata, batch_size=N)))
+    if type(model).__name__ != "ContrastiveVI":
+        return tensors
+    half = N // 2
+    return {
+        "background": {k: v[:half] for k, v in tensors.items()},
+        "target": {k: v[half:] for k, v in tensors.items()},
+    }
+
+
+def questions(model: object) -> dict[str, np.ndarray]:
+    """What users ask of the trained model, in float32."""
+    kind = type(model).__name__
+    if kind == "DestVI":
+        # there, proportions that are free parameters pass through a softplus that the model has not,
+        # and those behind a latent variable are random
+        amortized = model.module.amortization == "both" and not model.module.n_latent_amortization
+        return {"proportions": model.get_proportions().to_numpy()} if amortized else {}
+    if kind == "ContrastiveVI":
+        kinds = ("background", "salient")
+        return {k: model.get_latent_representation(representation_kind=k) for k in kinds}
+    return {"latent": model.get_latent_representation()}
+
+
+def write(case: str, model: object, out: Path) -> None:
     model.save(str(out / case), overwrite=True)
-    latent = np.asarray(model.get_latent_representation())
-    tensors = first_minibatch(model)
-    np.savez(out / f"{case}.npz", latent=latent, **probe(model.module, tensors, loss_kwargs))
+    asked = {f"question.{k}": np.asarray(v) for k, v in questions(model).items()}
+    # the loss of MRDeconv needs simulated spots, which it has only while it trains
+    with_loss = not case.startswith("DestVI")
+    np.savez(
+        out / f"{case}.npz", **asked, **probe(model.module, minibatch(model), with_loss=with_loss)
+    )
     print(case, flush=True)
 
 
 def main(out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
     cells().write_h5ad(out / "cells.h5ad")
+    logged(cells()).write_h5ad(out / "logged.h5ad")
     scvi.settings.seed = 0
     torch.set_num_threads(1)
-    for name, (setup, options) in SCVI_CASES.items():
-        write(f"SCVI-{name}", *scvi_model(setup, options), out)
+    for name, train in all_cases().items():
+        write(name, train(), out)
 
 
 if __name__ == "__main__":

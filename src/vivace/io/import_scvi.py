@@ -7,7 +7,7 @@ is built with ``compat="scvi-tools"``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,19 +154,96 @@ class Translation:
         From the published model to our Schema.
     weights
         From the published state dict to ours.
+    arrays
+        From the saved attributes to the rows of the split.
     """
 
     options: Callable[[Published], dict[str, Any]] = lambda published: dict(published.options)
     unused: tuple[str, ...] = ()
     schema: Callable[[Published], Schema] = lambda published: schema_of(published, published.name)
     weights: Callable[[Published], dict[str, torch.Tensor]] = lambda published: published.weights
+    arrays: Callable[[dict[str, Any]], dict[str, np.ndarray]] = lambda facts: split_rows(facts)
 
 
-VAE_UNUSED = ("l_encoder.", "decoder.px_r_decoder.", "decoder.px_dropout_decoder.", "px_r")
-"""Heads that scvi-tools builds whether or not the options use them."""
+HEADS = ("l_encoder.", "decoder.px_r_decoder.", "decoder.px_dropout_decoder.", "px_r")
+"""Parts that scvi-tools builds whether or not the options use them."""
+
+PUBLISHED = {"compat": "scvi-tools"}
+
+
+def condscvi_options(published: Published) -> dict[str, Any]:
+    """The weights of types are a buffer of the module, and no option."""
+    options = {k: v for k, v in published.options.items() if k != "ct_weight"}
+    return options | PUBLISHED
+
+
+def destvi_options(published: Published) -> dict[str, Any]:
+    """What the reference gave is among the weights; the options say how much of it there is."""
+    weights = published.weights
+    fitted = ("decoder_state_dict", "px_decoder_state_dict", "px_r", "per_ct_bias")
+    priors = ("mean_vprior", "var_vprior", "mp_vprior")
+    options = {k: v for k, v in published.options.items() if k not in (*fitted, *priors)}
+    prior = weights.get("mean_vprior")
+    return {
+        **options,
+        "cell_type_mapping": [str(name) for name in published.options["cell_type_mapping"]],
+        "n_spots": weights["V"].shape[1],
+        "n_prior_components": None if prior is None else prior.shape[1],
+        "type_depth": None,
+        **PUBLISHED,
+    }
+
+
+def destvi_schema(published: Published) -> Schema:
+    """Spots know their row number, which scvi-tools keeps in a column of its own."""
+    schema = schema_of(published, "DestVI").with_field(Field(Keys.CELL_INDEX, "index"))
+    smoothed = published.registry.get("x_smoothed", {}).get("data_registry")
+    if smoothed:
+        schema = schema.with_field(Field(Keys.X_SMOOTHED, "matrix", (smoothed["attr_key"],)))
+    return schema
+
+
+def sysvi_options(published: Published) -> dict[str, Any]:
+    """The chosen cells are the prior's pseudo-inputs, which are among the weights."""
+    dropped = ("pseudoinputs_data_indices", "pseudoinput_data")
+    return {k: v for k, v in published.options.items() if k not in dropped} | PUBLISHED
+
+
+def sysvi_schema(published: Published) -> Schema:
+    """Weights of batches are made from the batches, not read from a column; ours are 1 on average."""
+    schema = schema_of(published, "SysVI")
+    batch = schema.field(Keys.BATCH)
+    if batch is not None and published.registry.get("batch_weights"):
+        schema = schema.with_field(replace(batch, key=Keys.BATCH_WEIGHTS, kind="balance"))
+    return schema
+
+
+def sysvi_weights(published: Published) -> dict[str, torch.Tensor]:
+    """One-hot categories of the pseudo-inputs become codes; the encoder is kept once."""
+    weights = {k: v for k, v in published.weights.items() if not k.startswith("prior.u_cat.")}
+    one_hot = [v for k, v in sorted(published.weights.items()) if k.startswith("prior.u_cat.")]
+    if one_hot:
+        weights["prior.codes"] = torch.stack([matrix.argmax(1) for matrix in one_hot], dim=1)
+    return weights
+
 
 TRANSLATIONS: dict[str, Translation] = {
-    "SCVI": Translation(unused=VAE_UNUSED),
+    "SCVI": Translation(unused=HEADS),
+    "JointEmbeddingSCVI": Translation(unused=HEADS),
+    "CondSCVI": Translation(condscvi_options),
+    "DestVI": Translation(
+        destvi_options, unused=("V", "gamma", "V_encoder.", "gamma_encoder."), schema=destvi_schema
+    ),
+    "SysVI": Translation(
+        sysvi_options, unused=("prior.encoder.",), schema=sysvi_schema, weights=sysvi_weights
+    ),
+    "ContrastiveVI": Translation(
+        lambda published: (
+            {"gene_likelihood": "zinb", "dispersion": None} | published.options | PUBLISHED
+        ),
+        unused=("l_encoder.", "decoder.px_r_decoder."),
+        arrays=lambda facts: {},  # which rows were background and which target was not saved
+    ),
 }
 
 
@@ -192,14 +269,15 @@ def import_parts(folder: str | Path, prefix: str = "") -> tuple[SavedModel, tupl
         schema=translation.schema(published),
         options=translation.options(published),
         weights=translation.weights(published),
-        arrays=_split(facts),
+        arrays=translation.arrays(facts),
         history={name: _series(frame) for name, frame in (facts.get("history_") or {}).items()},
         training={"is_trained": bool(facts["is_trained_"]), "imported from": "scvi-tools"},
     )
     return parts, translation.unused
 
 
-def _split(facts: dict[str, Any]) -> dict[str, np.ndarray]:
+def split_rows(facts: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Rows of each part, as far as they were saved."""
     names = {
         "train": "train_indices_",
         "validation": "validation_indices_",
