@@ -121,11 +121,43 @@ def test_help_is_no_mistake(run, words):
     assert done.err == ""
 
 
+EXTRA = {"contrastivevi": ("--background", "batch=batch_0", "--target", "batch=batch_1")}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_every_model_of_the_table_fits_and_places_cells(folder, run, tmp_path, name):
+    cells, out = folder / "cells.h5ad", tmp_path / "run"
+    done = run("fit", name, cells, "--out", out, "--max-epochs", 1, *EXTRA.get(name, ()))
+    assert done.code == 0, done.err
+    assert type(vivace.load(out)).__name__ == FITS[name].model
+    done = run("latent", out, cells, "--out", tmp_path / "latent.csv")
+    assert done.code == 0, done.err
+    latent = pd.read_csv(tmp_path / "latent.csv", index_col="cell")
+    assert len(latent) == 80
+    assert np.isfinite(latent).all(axis=None)
+
+
+def test_de_compares_groups(folder, run, tmp_path, cells):
+    out = tmp_path / "de.csv"
+    done = run("de", folder / "run", folder / "cells.h5ad", "--groupby", "cell_type", "--out", out)
+    assert done.code == 0, done.err
+    table = pd.read_csv(out, index_col="gene")
+    assert len(table) == 30 * cells.obs["cell_type"].nunique()
+    assert {"lfc_mean", "proba_de", "is_de_fdr_0.05", "comparison"} <= set(table.columns)
+    first = cells.obs["cell_type"].iloc[0]
+    done = run(
+        "de", folder / "run", folder / "cells.h5ad", "--groupby", "cell_type", "--out", out,
+        "--overwrite", "--group1", first, "--mode", "vanilla",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert len(pd.read_csv(out)) == 30
+
+
 @pytest.mark.parametrize("name", FITS)
 def test_every_model_of_the_table_explains_its_options(run, name):
     done = run("fit", name, "--help")
     assert done.code == 0
-    for option in ("--out", "--layer", "--n-latent", "--max-epochs", "--seed"):
+    for option in ("--out", "--layer", "--n-hidden", "--max-epochs", "--seed"):
         assert option in done.out
 
 

@@ -30,6 +30,7 @@ def here(folder, cells, tmp_path, monkeypatch) -> Path:
 
 
 FIT = "fit scvi cells.h5ad --out new --max-epochs 1"
+CONTRAST = "fit contrastivevi cells.h5ad --out new --max-epochs 1"
 MISTAKES = [
     ("fitt", "Did you mean 'fit'?"),
     ("fit scvii cells.h5ad --out new", 'Did you mean "scvi"?'),
@@ -62,6 +63,15 @@ MISTAKES = [
     ("latent run cells.h5ad --out new.txt", "should end in .h5ad"),
     ("latent run cells.h5ad --out no/new.h5ad", 'there is no folder "no"'),
     ("latent run cells.h5ad --out mine.csv --overwrite extra", "extra"),
+    ("de run cells.h5ad --groupby cel_type --out new.csv", 'Did you mean "cell_type"'),
+    ("de run cells.h5ad --groupby cell_type --out new.txt", "should end in .csv"),
+    ("de run cells.h5ad --groupby cell_type --out new.csv --group1 nobody", "nobody"),
+    ("de run cells.h5ad --groupby cell_type --out new.csv --mode chnge", 'Did you mean "change"'),
+    ("fit contrastivevi cells.h5ad --out new", "Missing option '--background'"),
+    (f"{CONTRAST} --background batch --target batch=batch_1", "should be COLUMN=VALUE"),
+    (f"{CONTRAST} --background btch=batch_0 --target batch=batch_1", 'Did you mean "batch"?'),
+    (f"{CONTRAST} --background batch=btch_0 --target batch=batch_1", 'Did you mean "batch_0"'),
+    (f"{CONTRAST} --background batch=batch_0 --target batch=batch_0", "target"),
     ("report nowhere", 'the run folder "nowhere" was not found'),
     ("report mine", "is not a run folder"),
     ("report", "Missing argument"),

@@ -17,7 +17,7 @@ from vivace.cli.words import in_words, note, say
 from vivace.errors import VivaceError, VivaceWarning
 
 INTERRUPTED = 130
-ORDER = ["demo", "fit", "latent", "report", "import"]
+ORDER = ["demo", "fit", "report", "latent", "de", "import"]
 
 
 class Commands(TyperGroup):
@@ -96,6 +96,54 @@ def latent(
     from vivace.cli.latent import run_latent
 
     run_latent(run, data, out, overwrite=overwrite)
+
+
+@app.command()
+def de(
+    run: Run,
+    data: Data,
+    groupby: Annotated[str, typer.Option(help="Column of obs with the groups to compare.")],
+    out: Annotated[Path, typer.Option(help="Table to write (.csv).")],
+    group1: Annotated[
+        str | None, typer.Option(help="Group of interest; default: each group in turn.")
+    ] = None,
+    group2: Annotated[
+        str | None, typer.Option(help="Group to compare with; default: all other cells.")
+    ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="change: how sure is a fold change of at least --delta, and how large is it; "
+            "vanilla: how sure is any difference."
+        ),
+    ] = "change",
+    delta: Annotated[
+        float, typer.Option(help="Smallest log2 fold change that is of interest.")
+    ] = 0.25,
+    fdr_target: Annotated[
+        float, typer.Option(help="Expected share of false findings among the genes marked.")
+    ] = 0.05,
+    batch_correction: Annotated[
+        bool, typer.Option("--batch-correction", help="Compare as if all cells were of one batch.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Find the genes that differ between groups of cells, and say how sure that is."""
+    from vivace.cli.de import run_de
+
+    run_de(
+        run,
+        data,
+        out,
+        groupby=groupby,
+        overwrite=overwrite,
+        group1=group1,
+        group2=group2,
+        mode=mode,
+        delta=delta,
+        fdr_target=fdr_target,
+        batch_correction=batch_correction,
+    )
 
 
 @app.command()

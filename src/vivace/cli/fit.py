@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from typer.core import TyperGroup
 
@@ -25,21 +27,22 @@ class Fit:
         Class name, as in ``vivace.models.table.MODELS``.
     help
         What it is for, in the words of a biologist.
+    needs
+        Arguments of ``setup_anndata`` that the model can do without and its users cannot.
+    own
+        Options that no signature knows.
+    own_train
+        From the cells and the values of ``own`` to arguments of ``train``.
     """
 
     model: str
     help: str
+    needs: tuple[str, ...] = ()
+    own: tuple[Any, ...] = ()
+    own_train: Callable[[Any, dict[str, Any]], dict[str, Any]] = lambda cells, values: {}
 
 
-FITS = {
-    "scvi": Fit(
-        "SCVI",
-        "Embed and denoise counts and correct batches (scVI, Lopez et al. 2018): the model to "
-        "start with.",
-    ),
-}
-"""Name in the shell to model. A new model is one entry here."""
-
+NOT_FOR_THE_SHELL = ("compat",)
 COMMON = ("max_epochs", "batch_size", "lr", "early_stopping")
 TRAIN = ("recipe", "seed", "train_size", "accelerator", "checkpoint", "resume")
 PANELS = ("Your data", "The model", "Training", "Training, fine tuning")
@@ -93,25 +96,29 @@ def fit_command(name: str, fit: Fit) -> Any:
 
 def fit_parameters(fit: Fit) -> list[Any]:
     """File arguments, then options of setup, model and training."""
+    from vivace.models.base import BaseModel
     from vivace.models.table import MODELS
     from vivace.train import TrainOptions
 
     model: Any = MODELS[fit.model]
     data, net, training, fine = PANELS
+    train = from_signature(BaseModel.train, BaseModel.train.__doc__, training)
+    setup = from_signature(model.setup_anndata, model.setup_anndata.__doc__, data)
     options = [
         *FILES,
-        *from_signature(model.setup_anndata, model.setup_anndata.__doc__, data),
+        *fit.own,
+        *(p.replace(default=p.empty) if p.name in fit.needs else p for p in setup),
         *GENES,
         *from_signature(model.__init__, model.__doc__, net),
         *from_dataclass(TrainOptions, training, only=lambda n: n in COMMON),
-        *(p for p in from_signature(model.train, model.train.__doc__, training) if p.name in TRAIN),
+        *(p for p in train if p.name in TRAIN),
         *CHECKPOINTS,
         *from_dataclass(TrainOptions, fine, only=lambda n: n not in COMMON),
     ]
     for one in options:
         if one.name in PLAIN_HELP:
             one.annotation.__metadata__[0].help = PLAIN_HELP[one.name]
-    return options
+    return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
 
 
 def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) -> None:
@@ -122,6 +129,7 @@ def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) 
     from vivace.models.table import MODELS
 
     model_class: Any = MODELS[fit.model]
+    own = {p.name: values.pop(p.name) for p in fit.own}
     setup, options, train = split_values(model_class, values)
     cells = read_cells(data)
     say(f"Read {cells.n_obs:,} cells x {cells.n_vars:,} genes from {data.name}.")
@@ -133,6 +141,7 @@ def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) 
         )
         cells = cells[:, kept].copy()
         say(f"Kept the {top:,} most variable genes (--n-top-genes 0 keeps all).")
+    train |= fit.own_train(cells, own)
     model_class.setup_anndata(cells, **setup)
     model = model_class(cells, **options)
     say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
@@ -174,6 +183,39 @@ def outcome(training: dict[str, Any]) -> str:
     stopped = how.get(training["stopped"], "")
     epochs = f"{training['epochs']} epoch{'' if training['epochs'] == 1 else 's'}"
     return f"Trained {epochs}{stopped} on {training['device']} in {training['seconds']:.1f} s."
+
+
+def populations(cells: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Rows of background and target cells from ``column=value``."""
+    background = {w: rows_where(cells, w, "background") for w in values["background"]}
+    target = {w.partition("=")[2]: rows_where(cells, w, "target") for w in values["target"]}
+    return {
+        "background_indices": np.concatenate(list(background.values())),
+        "target_indices": target if len(target) > 1 else next(iter(target.values())),
+    }
+
+
+def rows_where(cells: Any, words: str, option: str) -> np.ndarray:
+    """Rows of the cells whose column of ``obs`` has a value, given as ``column=value``.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The words have no "=", or no cell has the value.
+    MissingKeyError
+        There is no such column.
+    """
+    column, equals, value = words.partition("=")
+    if not equals:
+        msg = f'--{option} "{words}" should be COLUMN=VALUE: a column of obs and one of its values'
+        raise InvalidArgumentError(msg)
+    if column not in cells.obs:
+        raise missing_key(option, column, "adata.obs", cells.obs.columns)
+    rows = np.flatnonzero(cells.obs[column].astype(str) == value)
+    if len(rows) == 0:
+        known = cells.obs[column].astype(str).unique()
+        raise missing_key(option, value, f"the column {column} of obs", known)
+    return rows
 
 
 FILES = [
@@ -236,3 +278,36 @@ CHECKPOINTS = [
         None,
     ),
 ]
+POPULATIONS = tuple(
+    parameter(
+        name,
+        Annotated[
+            list[str],
+            typer.Option(metavar="COLUMN=VALUE", help=text, rich_help_panel=PANELS[0]),
+        ],
+    )
+    for name, text in (
+        ("background", "The cells to compare with, such as condition=control."),
+        ("target", "The cells with something new; several times for several conditions."),
+    )
+)
+FITS = {
+    "scvi": Fit(
+        "SCVI",
+        "Embed and denoise counts and correct batches (scVI, Lopez et al. 2018): the model to "
+        "start with.",
+    ),
+    "jointembedding": Fit(
+        "JointEmbeddingSCVI",
+        "Embed cells so that low sequencing depth moves them little: each cell is tied to a thinned "
+        "copy of itself.",
+    ),
+    "contrastivevi": Fit(
+        "ContrastiveVI",
+        "Find what treated cells have that controls have not, apart from what all cells share "
+        "(contrastiveVI, Weinberger et al. 2023).",
+        own=POPULATIONS,
+        own_train=populations,
+    ),
+}
+"""Name in the shell to model. A new model is one entry here."""

@@ -33,7 +33,7 @@ def from_signature(function: Callable[..., Any], docs: str | None, panel: str) -
     return [
         option(p.name, kind, p.default, described.get(p.name, ""), panel)
         for p in inspect.signature(function).parameters.values()
-        if p.default is not p.empty and (kind := shell_type(hints.get(p.name))) is not None
+        if p.kind is not p.VAR_KEYWORD and (kind := shell_type(hints.get(p.name))) is not None
     ]
 
 
@@ -52,7 +52,7 @@ def option(name: str, kind: Any, default: Any, text: str, panel: str) -> inspect
     names = [flag(name)]
     if kind is bool:
         names = [f"{flag(name)}/--no-{flag(name)[2:]}"]
-    described = typer.Option(*names, help=text, rich_help_panel=panel, show_default=True)
+    described = typer.Option(*names, help=text, rich_help_panel=panel)
     if default is None:
         kind = kind | None
     annotation = Annotated[kind, described]  # type: ignore[valid-type]

@@ -43,8 +43,9 @@ def in_words(message: str) -> str:
     --------
     >>> in_words('batch_key="batchs" was not found in adata.obs. Did you mean "batch"?')
     '--batch "batchs" was not found in obs. Did you mean "batch"?'
-    >>> in_words("max_epochs=0 must be > 0")
-    '--max-epochs 0 must be > 0'
+    >>> in_words("max_epochs=0 must be > 0"), in_words("pass normalize=True")
+    ('--max-epochs 0 must be > 0', 'pass --normalize')
     """
+    message = re.sub(r"\b([a-z][a-z_]+)=True\b", lambda m: flag(m[1]), message)
     message = re.sub(r"\b([a-z][a-z_]+)=(?=[\w\"'.-])", lambda m: f"{flag(m[1])} ", message)
     return re.sub(r"\badata\b", "the data", message.replace("adata.", ""))

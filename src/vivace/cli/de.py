@@ -1,0 +1,44 @@
+"""``vivace de``: which genes differ between groups of cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vivace._files import replacing
+from vivace.cli.files import check_new_file, read_cells
+from vivace.cli.latent import cells_for
+from vivace.cli.words import say
+from vivace.errors import InvalidArgumentError, UnsupportedError, missing_key
+
+
+def run_de(run: Path, data: Path, out: Path, *, groupby: str, overwrite: bool, **how: Any) -> None:
+    """Load the model, read the cells, compare the groups, write the table."""
+    if out.suffix != ".csv":
+        raise InvalidArgumentError(f'--out "{out}" should end in .csv')
+    check_new_file(out, overwrite=overwrite)
+    from vivace.models.table import load
+
+    model: Any = load(run)
+    if not hasattr(model, "differential_expression"):
+        msg = f"{type(model).__name__} models do not compare the expression of groups"
+        raise UnsupportedError(msg)
+    cells = read_cells(data)
+    if groupby not in cells.obs:
+        raise missing_key("groupby", groupby, "adata.obs", cells.obs.columns)
+    given = {name: value for name, value in how.items() if value is not None}
+    table = model.differential_expression(cells_for(model, cells), groupby=groupby, **given)
+    with replacing(out) as beside:
+        table.to_csv(beside, index_label="gene")
+    say(f"Wrote {len(table):,} rows to {out}{significant(table)}")
+
+
+def significant(table: pd.DataFrame) -> str:
+    """How many genes each comparison found, where the table says so."""
+    columns = [c for c in table.columns if str(c).startswith("is_de_fdr")]
+    if not columns:
+        return ""
+    found = table.groupby("comparison", observed=True)[columns[0]].sum()
+    return "\n" + "\n".join(f"  {name}: {n:,} genes" for name, n in found.items())
