@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import tempfile
 from pathlib import Path
 
@@ -37,22 +36,21 @@ def place() -> Path:
 
 
 @settings(
-    max_examples=120,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(words=st.lists(st.sampled_from(WORDS) | st.text(max_size=6), max_size=7))
 def test_any_words_end_with_0_or_2(place: Path, words: list[str]):
-    before = os.getcwd()  # noqa: PTH109
     out, err = io.StringIO(), io.StringIO()
-    os.chdir(place)
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            with pytest.raises(SystemExit) as ended:
-                main(words)
-    finally:
-        os.chdir(before)
+    with (
+        contextlib.chdir(place),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main(words)
     assert ended.value.code in (0, 2), words
     assert "Traceback" not in out.getvalue() + err.getvalue()
     if ended.value.code == 2:
