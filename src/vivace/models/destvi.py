@@ -35,7 +35,9 @@ FEWEST_GENES = 50
 """Genes that reference and spots must share at least."""
 FEW_SHARED = 0.5
 """Share of the reference's genes below which a warning is given."""
-FAST_STEPS = 1000
+DEFAULTS: dict[str, Any] = {"n_samples_augmentation": 8, "n_states_per_label": 1}
+"""Options of the module that :meth:`DestVI.from_model` chooses unless told otherwise."""
+FAST_STEPS = 500
 """Steps of the fast recipe, whatever the number of spots."""
 
 
@@ -81,11 +83,15 @@ class DestVI(BaseModel):
     module: MRDeconv
     default_train_size: ClassVar[float | None] = 1.0
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "fast": {"batch_size": 32, "lr": 3e-3, "kl_warmup_fraction": 0.1},
+        "fast": {"batch_size": 32, "lr": 6e-3, "kl_warmup_fraction": 0.1},
         "classic": {"max_epochs": 2000, "lr": 3e-3, "n_epochs_kl_warmup": 200},
     }
     loss_weights: ClassVar[dict[str, dict[str, float]]] = {
-        "fast": {"reconst_weight": 1.0, "weighting_augmentation": 500.0},
+        "fast": {
+            "reconst_weight": 1.0,
+            "weighting_augmentation": 500.0,
+            "ct_sparsity_weight": 0.0,
+        },
         "classic": {},
     }
     """Arguments of the module's loss for each recipe, where they differ from its defaults."""
@@ -215,6 +221,8 @@ class DestVI(BaseModel):
         weights = {k: v[positions] for k, v in module.px_decoder.state_dict().items()}
         prior = {} if vamp_prior_p is None else sc_model.get_vamp_prior(p=vamp_prior_p)
         batches = schema.field(Keys.BATCH)
+        if module_kwargs.get("compat") is None:
+            module_kwargs = {**DEFAULTS, **module_kwargs}
         return cls(
             st_adata,
             sc_model.labels,

@@ -200,7 +200,8 @@ class MRDeconv(BaseModule):
                 self.get_embedding("batch").weight.copy_(batch_embedding)
 
         self.px_r = nn.Parameter(px_r.detach().clone())
-        self.eta = nn.Parameter(torch.zeros(add_celltypes, n_genes))
+        if add_celltypes > 0:
+            self.eta = nn.Parameter(torch.zeros(add_celltypes, n_genes))
         self.beta = nn.Parameter(torch.zeros(n_genes))
         n_types = n_labels + add_celltypes
         if not self.amortizes_proportions:
@@ -540,8 +541,10 @@ class MRDeconv(BaseModule):
         of_types = [
             self.expression_of_type(c, gamma, modes, batch_index) for c in range(self.n_labels)
         ]
-        programmes = torch.softmax(self.eta, dim=-1).expand(gamma.shape[-1], -1, -1)
-        return torch.cat([torch.stack(of_types, dim=1), programmes], dim=1)
+        if self.add_celltypes > 0:
+            programmes = torch.softmax(self.eta, dim=-1).unsqueeze(1)  # the same in every spot
+            of_types += list(programmes.expand(-1, gamma.shape[-1], -1))
+        return torch.stack(of_types, dim=1)
 
     def expression_of_type(
         self, code: int, gamma: torch.Tensor, modes: torch.Tensor, batch_index: torch.Tensor
