@@ -15,11 +15,16 @@ Batches = Iterable[Any]
 
 
 @torch.inference_mode()
-def cell_elbo(module: BaseModule, batches: Batches) -> torch.Tensor:
-    """Evidence lower bound of each cell, (N,), nats, higher is better; KL terms unweighted."""
+def cell_elbo(
+    module: BaseModule, batches: Batches, loss_kwargs: dict[str, Any] | None = None
+) -> torch.Tensor:
+    """Evidence lower bound of each cell, (N,), nats, higher is better; KL terms unweighted.
+
+    ``loss_kwargs`` are passed to the module's loss, such as to leave out terms that do not count here.
+    """
     elbos = []
     for tensors in batches:
-        *_, losses = module(tensors)
+        *_, losses = module(tensors, loss_kwargs=loss_kwargs)
         cost = LossOutput.dict_sum(losses.reconstruction_loss) + LossOutput.dict_sum(
             losses.kl_local
         )
@@ -28,11 +33,13 @@ def cell_elbo(module: BaseModule, batches: Batches) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def reconstruction_errors(module: BaseModule, batches: Batches) -> dict[str, torch.Tensor]:
+def reconstruction_errors(
+    module: BaseModule, batches: Batches, loss_kwargs: dict[str, Any] | None = None
+) -> dict[str, torch.Tensor]:
     """Negative log-likelihood of each cell, (N,) per term, nats, lower is better."""
     errors: dict[str, list[torch.Tensor]] = {}
     for tensors in batches:
-        *_, losses = module(tensors)
+        *_, losses = module(tensors, loss_kwargs=loss_kwargs)
         for name, value in losses.reconstruction_loss.items():
             errors.setdefault(name, []).append(value.cpu())
     return {name: torch.cat(values) for name, values in errors.items()}

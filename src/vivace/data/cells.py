@@ -11,6 +11,7 @@ from vivace._types import Keys, Minibatch
 from vivace.data.checks import check_finite, check_object, get_matrix
 from vivace.data.schema import Field, Schema, codes_of, numeric_values
 from vivace.data.sources import MemorySource, Rows
+from vivace.data.sources.normalise import TRANSFORMS
 from vivace.errors import InvalidDataError, nearest
 from vivace.kernels import csr_tensor
 
@@ -51,7 +52,11 @@ class Cells:
 
     def minibatch(self, rows: np.ndarray) -> Minibatch:
         """The tensors of these rows, in this order."""
-        tensors = {key: to_tensor(source.read(rows)) for key, source in self.sources.items()}
+        tensors = {
+            field.key: to_tensor(TRANSFORMS[field.transform](self.sources[field.key].read(rows)))
+            for field in self.schema.fields
+            if field.kind == "matrix"
+        }
         for key, values in self.columns.items():
             tensors[key] = torch.from_numpy(values[rows])
         return tensors
@@ -63,7 +68,7 @@ class Cells:
         return np.concatenate([np.asarray(t, dtype=np.float64).ravel() for t in totals])
 
     def blocks(self, rows: np.ndarray, size: int = 4096):
-        """The counts of these rows in blocks, as scipy CSR or numpy arrays."""
+        """The matrix's rows as they are stored, in blocks, as scipy CSR or numpy arrays."""
         from scipy import sparse
 
         for start in range(0, len(rows), size):
@@ -82,7 +87,7 @@ def to_tensor(rows: Rows) -> torch.Tensor:
 
 
 def read_columns(adata: Any, field: Field) -> np.ndarray:
-    """Values of a field, (N, n_columns): int64 codes or float32 numbers."""
+    """Values of a field, (N, n_columns): int64 codes, or float32 numbers or weights."""
     n = adata.n_obs
     if field.kind == "index":
         return np.arange(n, dtype=np.int64)[:, None]
@@ -93,9 +98,24 @@ def read_columns(adata: Any, field: Field) -> np.ndarray:
             codes_of(adata.obs, name, categories, field.key)
             for name, categories in zip(field.columns, field.categories, strict=True)
         ]
+    elif field.kind == "balance":
+        names_categories = zip(field.columns, field.categories, strict=True)
+        columns = [balance(codes_of(adata.obs, n, c, field.key)) for n, c in names_categories]
     else:
         columns = [numeric_values(adata.obs, name, field.key) for name in field.columns]
     return np.stack(columns, axis=1)
+
+
+def balance(codes: np.ndarray) -> np.ndarray:
+    """Weight of each cell, so that every category that occurs has the same total; mean 1.
+
+    Examples
+    --------
+    >>> balance(np.array([0, 0, 0, 1]))
+    array([0.6666667, 0.6666667, 0.6666667, 2.       ], dtype=float32)
+    """
+    sizes = np.bincount(codes)
+    return (len(codes) / (np.count_nonzero(sizes) * sizes[codes])).astype(np.float32)
 
 
 def align_genes(have: Any, want: tuple[str, ...]) -> np.ndarray | None:

@@ -108,6 +108,40 @@ def check_counts(adata: Any, layer: str | None) -> bool:
     return integer
 
 
+LARGEST_LOG = 20.0
+"""Log-normalised values are smaller: exp(20) is 5e8."""
+
+
+def check_log_normalised(adata: Any, layer: str | None) -> None:
+    """Refuse raw counts where log-normalised values are expected; warn of values not on a log scale.
+
+    Raises
+    ------
+    InvalidDataError
+        If all values are whole numbers >= 0, or values are not finite.
+    """
+    matrix = get_matrix(adata, layer)
+    where = "adata.X" if layer is None else f'adata.layers["{layer}"]'
+    check_finite(matrix, where, nonnegative=False)
+    values = stored_values(matrix)
+    largest = float(values.max()) if values.size else 0.0
+    if is_integer(matrix) and (values.size == 0 or values.min() >= 0):
+        msg = (
+            f"{where} holds raw counts, but log-normalised values are expected. Run\n"
+            "    scanpy.pp.normalize_total(adata, target_sum=1e4)\n"
+            "    scanpy.pp.log1p(adata)\n"
+            "first, or pass normalize=True, which does the same inside and leaves adata as it is"
+        )
+        raise InvalidDataError(msg)
+    if largest > LARGEST_LOG:
+        warnings.warn(
+            f"{where} holds values up to {largest:g}, which do not look log-transformed; "
+            "log-normalised values are expected",
+            VivaceWarning,
+            stacklevel=4,
+        )
+
+
 def warn_of_small_categories(codes: np.ndarray, name: str, categories: tuple) -> None:
     """Warn of categories with fewer than 3 cells, whose effect cannot be learned."""
     sizes = np.bincount(codes, minlength=len(categories))

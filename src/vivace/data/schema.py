@@ -26,17 +26,21 @@ class Field:
         Key of the minibatch, see :class:`vivace._types.Keys`.
     kind
         "matrix" (the layer's rows), "categorical" (codes of obs columns), "numeric" (obs columns as
-        they are), or "index" (the row number of the cell).
+        they are), "balance" (weights, 1 on average, that give every category of an obs column the same
+        total), or "index" (the row number of the cell).
     columns
         Names of obs columns; of a matrix, its layer, or empty for ``X``.
     categories
         Of categorical fields, for each column its categories in the order of their codes.
+    transform
+        Of matrices, what is done to the rows as they are read: "" or "log_normalise".
     """
 
     key: str
     kind: str
     columns: tuple[str, ...] = ()
     categories: tuple[tuple[Any, ...], ...] = ()
+    transform: str = ""
 
     @property
     def n_categories(self) -> tuple[int, ...]:
@@ -102,6 +106,7 @@ class Schema:
                 f["kind"],
                 tuple(f["columns"]),
                 tuple(tuple(c) for c in f["categories"]),
+                f.get("transform", ""),
             )
             for f in values.pop("fields")
         )

@@ -1,12 +1,18 @@
-"""Describe an AnnData of counts: what ``setup_anndata`` of the count models does."""
+"""Describe an AnnData: what ``setup_anndata`` of the models does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from vivace._types import Keys
-from vivace.data.checks import check_counts, check_object, warn_of_small_categories
+from vivace.data.checks import (
+    check_counts,
+    check_log_normalised,
+    check_object,
+    warn_of_small_categories,
+)
 from vivace.data.schema import Field, Schema, categorical_field, codes_of, numeric_field
 from vivace.errors import InvalidArgumentError
 
@@ -36,17 +42,7 @@ def count_schema(
                 adata.obs, Keys.SIZE_FACTOR, [size_factor_key], "size_factor_key", positive=True
             )
         )
-    for key, names, argument, make in (
-        (
-            Keys.CAT_COVS,
-            categorical_covariate_keys,
-            "categorical_covariate_keys",
-            categorical_field,
-        ),
-        (Keys.CONT_COVS, continuous_covariate_keys, "continuous_covariate_keys", numeric_field),
-    ):
-        if names:
-            fields.append(make(adata.obs, key, _names(names, argument), argument))
+    fields += _covariates(adata, categorical_covariate_keys, continuous_covariate_keys)
     setup_args = {
         "layer": layer,
         "batch_key": batch_key,
@@ -56,6 +52,58 @@ def count_schema(
         "continuous_covariate_keys": list(continuous_covariate_keys or []),
     }
     return Schema(model, tuple(map(str, adata.var_names)), tuple(fields), setup_args, integer)
+
+
+def normalised_schema(
+    adata: Any,
+    model: str,
+    *,
+    batch_key: str,
+    layer: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
+    weight_batches: bool = False,
+    normalise: bool = False,
+) -> Schema:
+    """Check an AnnData of log-normalised values, or of counts to be normalised, and describe it."""
+    check_object(adata)
+    if normalise:
+        check_counts(adata, layer)
+    else:
+        check_log_normalised(adata, layer)
+    batch = _one_column(adata, Keys.BATCH, batch_key, "batch_key")
+    transform = "log_normalise" if normalise else ""
+    fields = [
+        Field(Keys.X, "matrix", () if layer is None else (layer,), transform=transform),
+        batch,
+        *_covariates(adata, categorical_covariate_keys, continuous_covariate_keys),
+    ]
+    if weight_batches:
+        fields.append(replace(batch, key=Keys.BATCH_WEIGHTS, kind="balance"))
+    setup_args = {
+        "layer": layer,
+        "batch_key": batch_key,
+        "categorical_covariate_keys": list(categorical_covariate_keys or []),
+        "continuous_covariate_keys": list(continuous_covariate_keys or []),
+        "weight_batches": weight_batches,
+        "normalize": normalise,
+    }
+    return Schema(model, tuple(map(str, adata.var_names)), tuple(fields), setup_args, normalise)
+
+
+def _covariates(
+    adata: Any, categorical: Sequence[str] | None, continuous: Sequence[str] | None
+) -> list[Field]:
+    found = []
+    if categorical:
+        argument = "categorical_covariate_keys"
+        names = _names(categorical, argument)
+        found.append(categorical_field(adata.obs, Keys.CAT_COVS, names, argument))
+    if continuous:
+        argument = "continuous_covariate_keys"
+        names = _names(continuous, argument)
+        found.append(numeric_field(adata.obs, Keys.CONT_COVS, names, argument))
+    return found
 
 
 def _one_column(adata: Any, key: str, column: str | None, argument: str) -> Field:

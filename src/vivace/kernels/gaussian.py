@@ -40,7 +40,9 @@ def gaussian_nll(
     """
     v = variance + (variance.clamp(min=MIN_VARIANCE) - variance).detach()
     if isinstance(mean, Affine):
-        if mean.is_tall and mean.h.dim() == 2 and v.dim() == 1:
+        # multiplied out, large terms cancel, for which bfloat16 has too few digits
+        exact = mean.h.dtype in (torch.float32, torch.float64)
+        if exact and mean.is_tall and mean.h.dim() == 2 and v.dim() == 1:
             return expanded_nll(x, mean, v)
         mean = mean.dense()
     residual = to_dense(x) - mean
@@ -84,6 +86,6 @@ class Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
         weight, precision = ctx.saved_tensors
-        product = weight @ (gradient + gradient.t())
+        product = weight @ (gradient + gradient.t()).to(weight.dtype)
         of_precision = (product * weight).sum(1) / 2
         return product * precision.unsqueeze(1), of_precision

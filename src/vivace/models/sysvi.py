@@ -1,0 +1,468 @@
+"""SysVI: integrate systems that are far apart, such as species, protocols, organoids and tissue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+
+from vivace._types import Keys
+from vivace.analysis import differential, expression, fit_quality, groups, latent
+from vivace.data.schema import write_schema
+from vivace.data.setup import normalised_schema
+from vivace.data.sources.normalise import TARGET
+from vivace.errors import InvalidArgumentError
+from vivace.models.base import BaseModel
+from vivace.modules.sysvae import SysVAE
+from vivace.settings import settings
+
+
+class SysVI(BaseModel):
+    """Integrate systems that differ more than batches do (Hrovatin et al. 2023).
+
+    Parameters
+    ----------
+    adata
+        AnnData that :meth:`setup_anndata` was called on.
+    prior
+        "vamp" (mixture of the posteriors of pseudo-inputs) or "standard_normal".
+    n_prior_components
+        Number K of pseudo-inputs.
+    pseudoinputs_data_indices
+        Rows of the K cells that the pseudo-inputs start from; default drawn at random.
+    trainable_priors
+        Train the pseudo-inputs.
+    joint_prior
+        One mixture over all latent dimensions, rather than one for each dimension.
+    n_latent, n_hidden, n_layers
+        Latent dimensions, width of hidden layers, layers of encoder and decoder.
+    dropout_rate
+        Of encoder and decoder.
+    out_var_mode
+        "feature": one variance for each gene; "sample_feature": for each cell and gene.
+    embed_categorical_covariates
+        Further categorical covariates as learned vectors; the system is always a one-hot.
+    compat
+        "scvi-tools" to compute what that library computes.
+    **module_kwargs
+        Further options of :class:`vivace.modules.SysVAE`.
+
+    Raises
+    ------
+    MissingKeyError
+        If the data were not set up.
+    InvalidArgumentError
+        If an option is not known, or does not fit the data.
+
+    References
+    ----------
+    Hrovatin et al. 2023, Integrating single-cell RNA-seq datasets with substantial batch effects.
+
+    Examples
+    --------
+    >>> import vivace
+    >>> adata = vivace.datasets.simulate("systems", n_cells=200, n_genes=50)
+    >>> vivace.SysVI.setup_anndata(adata, batch_key="system")
+    >>> model = vivace.SysVI(adata, n_latent=5)
+    >>> model.train(max_epochs=2, progress=False)
+    >>> model.get_latent_representation().shape
+    (200, 5)
+    """
+
+    module: SysVAE
+    # the ELBO leaves out the cycle, and the loss has no warm-up: epochs compare by the whole loss
+    recipes = {
+        "fast": {"early_stopping_monitor": "validation_loss"},
+        "classic": {"early_stopping_monitor": "validation_loss", "n_epochs_kl_warmup": None},
+    }
+
+    def __init__(
+        self,
+        adata: Any,
+        prior: str = "vamp",
+        n_prior_components: int = 5,
+        pseudoinputs_data_indices: Sequence[int] | np.ndarray | None = None,
+        *,
+        trainable_priors: bool = True,
+        joint_prior: bool = False,
+        n_latent: int = 15,
+        n_hidden: int = 256,
+        n_layers: int = 2,
+        dropout_rate: float = 0.1,
+        out_var_mode: str = "feature",
+        embed_categorical_covariates: bool = False,
+        compat: str | None = None,
+        **module_kwargs,
+    ):
+        super().__init__(
+            adata,
+            prior=prior,
+            n_prior_components=n_prior_components,
+            trainable_priors=trainable_priors,
+            joint_prior=joint_prior,
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            dropout_rate=dropout_rate,
+            out_var_mode=out_var_mode,
+            embed_categorical_covariates=embed_categorical_covariates,
+            compat=compat,
+            **module_kwargs,
+        )
+        if prior == "vamp":
+            rows = self._pseudoinput_rows(pseudoinputs_data_indices, n_prior_components)
+            self.module.set_pseudoinputs(self._cells().minibatch(rows))
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: Any,
+        batch_key: str,
+        layer: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        weight_batches: bool = False,
+        normalize: bool = False,
+    ) -> None:
+        """Say which parts of an AnnData the model uses; kept under ``adata.uns["vivace"]``.
+
+        Parameters
+        ----------
+        adata
+            Cells by genes, log-normalised values. Nothing but ``.uns["vivace"]`` is written.
+        batch_key
+            Column of ``adata.obs`` with the system: species, protocol, organoid or tissue.
+        layer
+            Layer with the values; default ``adata.X``.
+        categorical_covariate_keys, continuous_covariate_keys
+            Lists of columns of ``adata.obs``, such as the sample within a system.
+        weight_batches
+            Weigh the cycle term so that every system counts the same, however many cells it has.
+        normalize
+            The values are raw counts, to be log-normalised inside (``log1p`` of counts per 10,000).
+
+        Raises
+        ------
+        InvalidDataError
+            If there are raw counts and not ``normalize``, values are not finite, a covariate has
+            missing values, names repeat, or ``adata`` is a view or backed by a file.
+        MissingKeyError
+            If a layer or column does not exist.
+        """
+        schema = normalised_schema(
+            adata,
+            cls.__name__,
+            batch_key=batch_key,
+            layer=layer,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+            weight_batches=weight_batches,
+            normalise=normalize,
+        )
+        write_schema(adata, schema)
+
+    def _build_module(self) -> SysVAE:
+        schema, options = self.schema, dict(self.options)
+        n_cont = len(f.columns) if (f := schema.field(Keys.CONT_COVS)) else 0
+        cats = list(schema.n_categories(Keys.CAT_COVS))
+        k = options["n_prior_components"]
+        # placeholders, replaced by cells in the constructor or by what was saved
+        pseudoinputs = {Keys.X: torch.zeros(k, self.n_genes), Keys.BATCH: torch.zeros(k, 1).long()}
+        if n_cont:
+            pseudoinputs[Keys.CONT_COVS] = torch.zeros(k, n_cont)
+        if cats:
+            pseudoinputs[Keys.CAT_COVS] = torch.zeros(k, len(cats)).long()
+        return SysVAE(
+            self.n_genes,
+            sum(schema.n_categories(Keys.BATCH)),
+            n_continuous_cov=n_cont,
+            n_cats_per_cov=cats or None,
+            pseudoinput_data=pseudoinputs,
+            **options,
+        )
+
+    def _pseudoinput_rows(self, given: Any, k: int) -> np.ndarray:
+        cells = self._cells()
+        if given is None:
+            rng = np.random.default_rng(settings.seed)
+            return rng.choice(cells.n_cells, k, replace=k > cells.n_cells)
+        rows = self._rows(cells, given)
+        if len(rows) != k:
+            msg = f"pseudoinputs_data_indices has {len(rows)} rows; expected n_prior_components={k}"
+            raise InvalidArgumentError(msg)
+        return rows
+
+    # latent space -------------------------------------------------------------------------------
+
+    def get_latent_representation(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        give_mean: bool = True,
+        batch_size: int | None = None,
+        return_dist: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Latent state of each cell, free of its system as far as systems share it.
+
+        Parameters
+        ----------
+        adata
+            Other cells of the same genes and systems; default those of training.
+        indices
+            Rows or a mask; default all.
+        give_mean
+            Posterior mean, or one draw.
+        batch_size
+            Cells at a time.
+        return_dist
+            Return the posterior's mean and variance instead.
+
+        Returns
+        -------
+        (n, L) float32, or two of them.
+
+        Raises
+        ------
+        NotTrainedError
+            If the model is not trained.
+        """
+        batches = self._loader(adata, indices, batch_size)
+        if return_dist:
+            return latent.latent_distribution(self.module, batches)
+        return (latent.latent_mean if give_mean else latent.latent_sample)(self.module, batches)
+
+    # expression ---------------------------------------------------------------------------------
+
+    def get_normalized_expression(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        transform_batch: Any = None,
+        gene_list: Sequence[str] | None = None,
+        n_samples: int = 1,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+        return_numpy: bool = False,
+        use_mean: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
+        """Denoised expression on the scale of the model: log-normalised values.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        transform_batch
+            System to decode for: a category, or a list of them to average over; default the observed.
+        gene_list
+            Genes to return, in the model's order.
+        n_samples
+            Posterior draws S of z for each cell.
+        return_mean
+            Average over the draws.
+        return_numpy
+            An array instead of a DataFrame.
+        use_mean
+            Decode the posterior mean of z, which has no noise, instead of draws.
+
+        Returns
+        -------
+        (n, G) DataFrame of cells by genes or array; (S, n, G) array for ``n_samples > 1`` without
+        ``return_mean``.
+        """
+        genes = self._gene_positions(gene_list)
+        values = expression.normalized_expression(
+            self.module,
+            self._loader(adata, indices, batch_size),
+            transform_batch=self._batch_codes(transform_batch),
+            genes=genes,
+            n_samples=n_samples,
+            use_mean=use_mean,
+        )
+        if n_samples > 1 and return_mean:
+            values = values.mean(0)
+        if return_numpy or values.ndim == 3:
+            return values
+        cells = self._cells(adata)
+        names = self.var_names if genes is None else self.var_names[genes]
+        return pd.DataFrame(values, cells.obs_names[self._rows(cells, indices)], names)
+
+    def get_likelihood_parameters(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        n_samples: int = 1,
+        give_mean: bool = False,
+        batch_size: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Parameters of the normal distribution of each value.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        n_samples
+            Posterior draws S of z.
+        give_mean
+            Average over the draws.
+
+        Returns
+        -------
+        dict with ``mean`` and ``dispersions`` (standard deviation), (n, G) or (S, n, G).
+        """
+        batches = self._loader(adata, indices, batch_size)
+        return expression.likelihood_parameters(
+            self.module, batches, n_samples=n_samples, give_mean=give_mean
+        )
+
+    # differential expression --------------------------------------------------------------------
+    def differential_expression(
+        self,
+        adata: Any = None,
+        groupby: str | None = None,
+        group1: Any = None,
+        group2: Any = None,
+        idx1: Any = None,
+        idx2: Any = None,
+        mode: str = "change",
+        delta: float | None = 0.25,
+        batch_size: int | None = None,
+        all_stats: bool = True,
+        batch_correction: bool = True,
+        batchid1: Any = None,
+        batchid2: Any = None,
+        fdr_target: float = 0.05,
+        filter_outlier_cells: bool = False,
+        **kwargs,
+    ) -> pd.DataFrame:
+        """Which genes differ between groups of cells, and by how much, on the normalised scale.
+
+        Decoded values are taken off the log scale first, ``expm1(value) / 10,000``, so that fold
+        changes are those of normalised expression. Both sides are decoded for all systems, so that
+        the system makes no difference.
+
+        Parameters
+        ----------
+        adata, groupby, group1, group2, idx1, idx2, delta, batch_size, fdr_target, \
+filter_outlier_cells
+            As in :meth:`vivace.SCVI.differential_expression`.
+        mode
+            "change": probability that the log2 fold change is at least ``delta``, and its size.
+            "vanilla": probability that one side expresses a gene more.
+        all_stats
+            Add statistics of the raw counts, or of normalised counts where the model was given
+            log-normalised values.
+        batch_correction
+            Decode both sides for the same systems; False decodes each cell for its own.
+        batchid1, batchid2
+            Systems to decode either side for; default all.
+        **kwargs
+            Further fields of :class:`vivace.analysis.differential.DifferentialOptions`.
+
+        Returns
+        -------
+        One row a gene and comparison, most certain first; columns as in
+        :func:`vivace.analysis.differential.differential_expression`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If an option is out of range or unknown, or nothing says what to compare.
+        MissingKeyError
+            If ``groupby`` or a group does not exist.
+        NotTrainedError
+            If the model is not trained.
+        """
+        options = differential.DifferentialOptions.from_kwargs(
+            mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
+        )
+        obs = (self.adata if adata is None else adata).obs
+        plan = groups.make_plan(obs, groupby, group1, group2, idx1, idx2)
+        if filter_outlier_cells:
+            plan = groups.keep_inliers(
+                plan, lambda rows: latent.latent_mean(self.module, self._loader(adata, rows))
+            )
+        batches1, batches2 = groups.correction_batches(
+            batch_correction,
+            None if batchid1 is None else self._batch_codes(batchid1),
+            None if batchid2 is None else self._batch_codes(batchid2),
+            range(self.module.n_batch),
+        )
+
+        def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
+            loader = self._loader(adata, rows, batch_size)
+            values = expression.normalized_expression(self.module, loader, transform_batch=[batch])
+            return np.expm1(np.maximum(values, 0)) / TARGET
+
+        return differential.differential_expression(
+            draw_scales,
+            lambda rows: self._count_blocks(adata, rows),
+            self.var_names,
+            plan,
+            options=options,
+            batches1=batches1,
+            batches2=batches2,
+            rng=np.random.default_rng(int(torch.randint(2**31, ()))),
+        )
+
+    def _count_blocks(self, adata: Any, rows: np.ndarray) -> Iterator[Any]:
+        """Raw counts where the model has them, else normalised counts."""
+        log_values = not self.schema.setup_args["normalize"]
+        for block in self._cells(adata).blocks(rows):
+            if not log_values:
+                yield block
+            elif sparse.issparse(block):
+                yield block.expm1()
+            else:
+                yield np.expm1(block)
+
+    # quality of the fit -------------------------------------------------------------------------
+
+    def get_elbo(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+    ) -> torch.Tensor:
+        """Evidence lower bound less the constant ``G log(2π) / 2``, nats, higher is better.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        return_mean
+            Mean over cells (0-d), or one value a cell (n,).
+        """
+        batches = self._loader(adata, indices, batch_size)
+        elbo = fit_quality.cell_elbo(self.module, batches, {"z_distance_cycle_weight": 0})
+        return elbo.mean() if return_mean else elbo
+
+    def get_reconstruction_error(
+        self,
+        adata: Any = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        return_mean: bool = True,
+    ) -> dict[str, torch.Tensor]:
+        """Gaussian negative log-likelihood less its constant, given z; nats, lower is better.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        return_mean
+            Mean over cells (0-d), or one value a cell (n,).
+
+        Returns
+        -------
+        ``{"reconstruction_loss": tensor}``
+        """
+        batches = self._loader(adata, indices, batch_size)
+        errors = fit_quality.reconstruction_errors(
+            self.module, batches, {"z_distance_cycle_weight": 0}
+        )
+        return {k: v.mean() if return_mean else v for k, v in errors.items()}
