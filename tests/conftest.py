@@ -67,7 +67,7 @@ def snapshot(data: Any) -> dict[str, Any]:
     """Copy of every part of an AnnData or MuData under a name a reader understands."""
     parts: dict[str, Any] = {"obs": data.obs.copy(), "var": data.var.copy()}
     for slot in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
-        for key, value in getattr(data, slot, {}).items():
+        for key, value in (getattr(data, slot, None) or {}).items():
             if not (slot == "uns" and key == "vivace"):
                 parts[f"{slot}[{key!r}]"] = deep_copy(value)
     for name, modality in getattr(data, "mod", {}).items():

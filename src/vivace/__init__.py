@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vivace import datasets, errors, likelihoods, metrics, modules
-    from vivace.models import SCVI, ContrastiveVI, JointEmbeddingSCVI, SysVI, import_model, load
+    from vivace.models import (
+        SCVI,
+        SPLICEVI,
+        ContrastiveVI,
+        JointEmbeddingSCVI,
+        SysVI,
+        import_model,
+        load,
+    )
     from vivace.settings import settings
 
 _LAZY = {
@@ -19,6 +27,7 @@ _LAZY = {
     "ContrastiveVI": "vivace.models.contrastivevi",
     "JointEmbeddingSCVI": "vivace.models.joint_embedding",
     "SCVI": "vivace.models.scvi",
+    "SPLICEVI": "vivace.models.splicevi",
     "SysVI": "vivace.models.sysvi",
     "import_model": "vivace.models.table",
     "load": "vivace.models.table",
@@ -33,6 +42,7 @@ _LAZY = {
 
 __all__ = [
     "SCVI",
+    "SPLICEVI",
     "CondSCVI",
     "ContrastiveVI",
     "DestVI",

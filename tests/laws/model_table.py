@@ -65,6 +65,11 @@ def destvi(spots: Any) -> Any:
     return vivace.DestVI.from_model(spots, cells, vamp_prior_p=3)
 
 
+def splicevi(mdata: Any) -> Any:
+    vivace.SPLICEVI.setup_mudata(mdata)
+    return vivace.SPLICEVI(mdata, n_hidden=16, n_latent=3)
+
+
 CASES: dict[str, Case] = {
     "CondSCVI": Case(lambda: small("spatial")()[0], condscvi),
     "ContrastiveVI": Case(
@@ -78,5 +83,6 @@ CASES: dict[str, Case] = {
         latent=lambda model: model.get_proportions().to_numpy(),
     ),
     "SCVI": Case(small("batches"), scvi),
+    "SPLICEVI": Case(small("splicing", n_events=25, observed=0.3), splicevi),
     "SysVI": Case(small("systems"), sysvi),
 }

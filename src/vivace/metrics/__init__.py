@@ -1,6 +1,7 @@
 """Measures of a latent space and of predictions, in numpy, scipy and scikit-learn."""
 
 from vivace.metrics.clusters import ari, nmi, nmi_ari
+from vivace.metrics.imputation import hide_events, imputation_scores, psi_imputation
 from vivace.metrics.mixing import clisi, ilisi, lisi
 from vivace.metrics.separation import silhouette
 from vivace.metrics.transfer import (
@@ -13,7 +14,9 @@ from vivace.metrics.transfer import (
 __all__ = [
     "ari",
     "clisi",
+    "hide_events",
     "ilisi",
+    "imputation_scores",
     "knn_accuracy",
     "knn_balanced_accuracy",
     "label_transfer",
@@ -21,5 +24,6 @@ __all__ = [
     "nmi",
     "nmi_ari",
     "predict_labels",
+    "psi_imputation",
     "silhouette",
 ]

@@ -5,12 +5,14 @@ from vivace.models.contrastivevi import ContrastiveVI
 from vivace.models.destvi import DestVI
 from vivace.models.joint_embedding import JointEmbeddingSCVI
 from vivace.models.scvi import SCVI
+from vivace.models.splicevi import SPLICEVI
 from vivace.models.sysvi import SysVI
 from vivace.models.table import MODELS, import_model, load
 
 __all__ = [
     "MODELS",
     "SCVI",
+    "SPLICEVI",
     "CondSCVI",
     "ContrastiveVI",
     "DestVI",

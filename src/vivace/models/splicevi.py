@@ -295,7 +295,7 @@ event_dropout
         from_pca = options["initialize_embeddings_from_pca"] and partial
         if options["decoder_intercept_init"] == "default" and not from_pca:
             return
-        counts, codes = self._junction_counts(), self._codes
+        counts, codes = self.get_junction_counts(), self.event_codes
         totals, usage = event_totals(counts, codes), splicing_start.mean_usage(counts, codes)
         if options["decoder_intercept_init"] == "population":
             log_phi = splicing_start.concentrations(counts, totals, codes, usage)
@@ -311,14 +311,14 @@ event_dropout
                 table.copy_(torch.from_numpy(vectors))
 
     @property
-    def _codes(self) -> np.ndarray:
-        """(J,) event codes."""
+    def event_codes(self) -> np.ndarray:
+        """(J,) number of each junction's event, events in sorted order."""
         events = self.module.event_map
         assert events is not None
         return events.of_junction.cpu().numpy()
 
-    def _junction_counts(self, adata: Any = None) -> sparse.csr_array:
-        """(N, J) reads of junctions, in the model's order."""
+    def get_junction_counts(self, adata: Any = None) -> sparse.csr_array:
+        """Reads of junctions as the model sees them, (N, J) CSR float64."""
         cells = self._cells(adata)
         rows = cells.sources[Keys.JUNCTIONS].read(np.arange(cells.n_cells))
         if rows.dense is not None:
@@ -695,7 +695,7 @@ return_mean, return_numpy
             return differential_splicing.differential_splicing(
                 self.module,
                 lambda rows: self._loader(adata, rows, batch_size),
-                self._junction_counts(adata),
+                self.get_junction_counts(adata),
                 var,
                 plan,
                 options=options,

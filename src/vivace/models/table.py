@@ -14,11 +14,12 @@ from vivace.models.contrastivevi import ContrastiveVI
 from vivace.models.destvi import DestVI
 from vivace.models.joint_embedding import JointEmbeddingSCVI
 from vivace.models.scvi import SCVI
+from vivace.models.splicevi import SPLICEVI
 from vivace.models.sysvi import SysVI
 
 MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
-    for model in (SCVI, JointEmbeddingSCVI, CondSCVI, DestVI, ContrastiveVI, SysVI)
+    for model in (SCVI, JointEmbeddingSCVI, CondSCVI, DestVI, ContrastiveVI, SysVI, SPLICEVI)
 }
 """Class name to class."""
 
@@ -57,7 +58,7 @@ def load(folder: str | Path, adata: Any = None) -> BaseModel:
 
 
 def import_model(folder: str | Path, adata: Any = None, prefix: str = "") -> BaseModel:
-    """Bring a model that scvi-tools trained.
+    """Bring a model that scvi-tools or SpliceVI trained.
 
     Nothing in the folder is executed: its pickle is read by a reader that knows arrays, tables and
     containers, and refuses everything else. Where vivace departs from scvi-tools on purpose, the
@@ -66,9 +67,10 @@ def import_model(folder: str | Path, adata: Any = None, prefix: str = "") -> Bas
     Parameters
     ----------
     folder
-        Saved by ``model.save`` of scvi-tools 1.x.
+        Saved by ``model.save`` of scvi-tools 1.x or of SpliceVI.
     adata
-        Data that later questions are asked of by default; genes are aligned by name.
+        Data that later questions are asked of by default; genes are aligned by name. A model of
+        SpliceVI needs the MuData it was trained with.
     prefix
         Prefix of the file names, if one was given.
 
@@ -77,5 +79,5 @@ def import_model(folder: str | Path, adata: Any = None, prefix: str = "") -> Bas
     ModelFileError
         If the folder is damaged, holds anything that could run code, or a model that is not known.
     """
-    parts, unused = import_parts(folder, prefix)
+    parts, unused = import_parts(folder, adata, prefix)
     return MODELS[parts.model].from_parts(parts, adata, may_be_unused=unused)
