@@ -17,7 +17,7 @@ from vivace.cli.words import in_words, note, say
 from vivace.errors import VivaceError, VivaceWarning
 
 INTERRUPTED = 130
-ORDER = ["demo", "fit", "report", "latent", "de", "import"]
+ORDER = ["demo", "fit", "deconvolve", "report", "latent", "de", "import"]
 
 
 class Commands(TyperGroup):
@@ -76,6 +76,56 @@ def demo(
     from vivace.cli.demo import run_demo
 
     run_demo(out, seed)
+
+
+@app.command()
+def deconvolve(
+    reference: Annotated[
+        Path,
+        typer.Argument(metavar="REFERENCE", help="Labelled single cells, raw counts (.h5ad)."),
+    ],
+    spots: Annotated[
+        Path, typer.Argument(metavar="SPOTS", help="Spatial spots, raw counts (.h5ad).")
+    ],
+    labels: Annotated[str, typer.Option(help="Column of the reference's obs with cell types.")],
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    batch: Annotated[
+        str | None, typer.Option(help="Column of the reference's obs with the batch.")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer of the reference with the raw counts; default: X.")
+    ] = None,
+    spots_layer: Annotated[
+        str | None, typer.Option(help="Layer of the spots with the raw counts; default: X.")
+    ] = None,
+    n_top_genes: Annotated[
+        int, typer.Option(min=0, help="Keep this many most variable shared genes; 0 keeps all.")
+    ] = 2000,
+    recipe: Annotated[
+        str, typer.Option(help="fast, or classic: 300 and 2,000 epochs, as published.")
+    ] = "fast",
+    seed: Annotated[int | None, typer.Option(help="Number that fixes all chance.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Find which cell types are in each spatial spot, and in what proportion (DestVI).
+
+    Genes are matched by name. Spots with obsm["spatial"] get maps in the report.
+    """
+    from vivace.cli.deconvolve import run_deconvolve
+
+    run_deconvolve(
+        reference,
+        spots,
+        out,
+        labels=labels,
+        batch=batch,
+        layer=layer,
+        spots_layer=spots_layer,
+        n_top_genes=n_top_genes,
+        recipe=recipe,
+        seed=seed,
+        overwrite=overwrite,
+    )
 
 
 @app.command()
@@ -165,19 +215,25 @@ def report(
 @app.command(name="import")
 def import_(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder saved by scvi-tools (model.pt).")
+        Path,
+        typer.Argument(metavar="FOLDER", help="Folder saved by scvi-tools or SpliceVI (model.pt)."),
     ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Cells the model was trained with (.h5mu); needed for SpliceVI only."),
+    ] = None,
     prefix: Annotated[str, typer.Option(help="Prefix of the file names, if one was given.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a model that scvi-tools trained; its old numbers come out.
+    """Bring a model that scvi-tools or SpliceVI trained; its old numbers come out.
 
     Nothing in the folder is executed: a file that holds anything but data is refused.
     """
     from vivace import import_model
+    from vivace.cli.files import read_cells
 
-    model = import_model(folder, prefix=prefix)
+    model = import_model(folder, None if data is None else read_cells(data), prefix)
     model.save(out, overwrite=overwrite)
     say(f"Imported {model!r}")
     say(f"Wrote {out}; use it with vivace latent {out} CELLS.h5ad --out ...")

@@ -1,4 +1,4 @@
-"""Folders saved by scvi-tools (1.x): registry to Schema, init parameters to options, names of weights.
+"""Folders of scvi-tools (1.x) and SpliceVI: registry to Schema, init parameters to options, weights.
 
 The numbers of an imported model are those it had: where our mathematics departs on purpose, the model
 is built with ``compat="scvi-tools"``.
@@ -17,7 +17,8 @@ import torch
 
 from vivace._types import Keys
 from vivace.data.schema import Field, Schema
-from vivace.errors import ModelFileError, nearest
+from vivace.data.setup_mudata import splicing_schema
+from vivace.errors import InvalidArgumentError, InvalidDataError, ModelFileError, nearest
 from vivace.io.restricted_pickle import read_pickle
 from vivace.io.store import SavedModel
 
@@ -43,6 +44,8 @@ class Published:
         State dict.
     var_names
         Genes.
+    setup
+        Arguments of ``setup_anndata`` or ``setup_mudata``.
     facts
         Further saved attributes (history, rows of the split).
     """
@@ -52,6 +55,7 @@ class Published:
     options: dict[str, Any]
     weights: dict[str, torch.Tensor]
     var_names: tuple[str, ...]
+    setup: dict[str, Any]
     facts: dict[str, Any]
 
     def state(self, field: str) -> dict[str, Any]:
@@ -83,7 +87,8 @@ def read_published(folder: str | Path, prefix: str = "") -> Published:
             registry=registry["field_registries"],
             options=options,
             weights={k: v for k, v in saved["model_state_dict"].items() if k not in UNUSED_WEIGHTS},
-            var_names=tuple(str(name) for name in saved["var_names"]),
+            var_names=names_of(saved["var_names"]),
+            setup=registry.get("setup_args") or {},
             facts=facts,
         )
     except (KeyError, TypeError, AttributeError) as error:
@@ -91,6 +96,12 @@ def read_published(folder: str | Path, prefix: str = "") -> Published:
             f"{path} does not look like a model of scvi-tools 1.x: {type(error).__name__}: {error}"
         )
         raise ModelFileError(msg) from error
+
+
+def names_of(saved: Any) -> tuple[str, ...]:
+    """Names of genes, of all modalities one after the other."""
+    parts = saved.values() if isinstance(saved, dict) else [saved]
+    return tuple(str(name) for part in parts for name in part)
 
 
 # fields -----------------------------------------------------------------------------------------
@@ -151,7 +162,7 @@ class Translation:
     unused
         Prefixes of weights that were saved but never used by the chosen options.
     schema
-        From the published model to our Schema.
+        From the published model and the data, which may be None, to our Schema.
     weights
         From the published state dict to ours.
     arrays
@@ -160,7 +171,9 @@ class Translation:
 
     options: Callable[[Published], dict[str, Any]] = lambda published: dict(published.options)
     unused: tuple[str, ...] = ()
-    schema: Callable[[Published], Schema] = lambda published: schema_of(published, published.name)
+    schema: Callable[[Published, Any], Schema] = lambda published, _: schema_of(
+        published, published.name
+    )
     weights: Callable[[Published], dict[str, torch.Tensor]] = lambda published: published.weights
     arrays: Callable[[dict[str, Any]], dict[str, np.ndarray]] = lambda facts: split_rows(facts)
 
@@ -194,7 +207,7 @@ def destvi_options(published: Published) -> dict[str, Any]:
     }
 
 
-def destvi_schema(published: Published) -> Schema:
+def destvi_schema(published: Published, _: Any) -> Schema:
     """Spots know their row number, which scvi-tools keeps in a column of its own."""
     schema = schema_of(published, "DestVI").with_field(Field(Keys.CELL_INDEX, "index"))
     smoothed = published.registry.get("x_smoothed", {}).get("data_registry")
@@ -209,7 +222,7 @@ def sysvi_options(published: Published) -> dict[str, Any]:
     return {k: v for k, v in published.options.items() if k not in dropped} | PUBLISHED
 
 
-def sysvi_schema(published: Published) -> Schema:
+def sysvi_schema(published: Published, _: Any) -> Schema:
     """Weights of batches are made from the batches, not read from a column; ours are 1 on average."""
     schema = schema_of(published, "SysVI")
     batch = schema.field(Keys.BATCH)
@@ -225,6 +238,58 @@ def sysvi_weights(published: Published) -> dict[str, torch.Tensor]:
     if one_hot:
         weights["prior.codes"] = torch.stack([matrix.argmax(1) for matrix in one_hot], dim=1)
     return weights
+
+
+SPLICEVI_DEFAULTS: dict[str, Any] = {
+    "dispersion": "gene",
+    "initialize_embeddings_from_pca": False,
+    "decoder_intercept_init": "default",
+    "fully_paired": False,
+    "compat": "splicevi",
+}
+SPLICEVI_SETUP = (
+    "rna_layer",
+    "atse_counts_layer",
+    "junc_counts_layer",
+    "batch_key",
+    "categorical_covariate_keys",
+    "continuous_covariate_keys",
+    "modalities",
+)
+
+
+def splicevi_options(published: Published) -> dict[str, Any]:
+    """Options of either generation: the first had no penalty in force and means by a sigmoid."""
+    dropped = ("n_genes", "n_junctions", "splicing_concentration")
+    options = {k: v for k, v in published.options.items() if k not in dropped}
+    packaged = "splicing_loss_weight" in options
+    by_generation = {"dm_mean": "softmax"} if packaged else {"modality_penalty": "None"}
+    return {
+        **SPLICEVI_DEFAULTS,
+        **options,
+        **by_generation,
+        "n_obs": published.state("X").get("n_obs"),
+        "use_size_factor_key": bool(published.registry.get("size_factor", {}).get("data_registry")),
+    }
+
+
+def splicevi_schema(published: Published, mdata: Any) -> Schema:
+    """Which junction belongs to which event was not saved: it comes from the data."""
+    if mdata is None:
+        msg = "a model of SpliceVI does not say which event a junction belongs to: pass its MuData"
+        raise InvalidArgumentError(msg)
+    setup = {k: v for k, v in published.setup.items() if k in SPLICEVI_SETUP}
+    factor = published.registry.get("size_factor", {}).get("data_registry") or {}
+    schema = splicing_schema(mdata, "SPLICEVI", size_factor_key=factor.get("attr_key"), **setup)
+    junctions = schema.field(Keys.JUNCTIONS)
+    have = (*schema.var_names, *(junctions.categories[0] if junctions else ()))
+    if have != published.var_names:
+        msg = (
+            f"the model has {len(published.var_names)} genes and junctions, the data {len(have)}, or in "
+            "another order; pass the MuData that the model was trained with"
+        )
+        raise InvalidDataError(msg)
+    return schema
 
 
 TRANSLATIONS: dict[str, Translation] = {
@@ -244,10 +309,22 @@ TRANSLATIONS: dict[str, Translation] = {
         unused=("l_encoder.", "decoder.px_r_decoder."),
         arrays=lambda facts: {},  # which rows were background and which target was not saved
     ),
+    "SPLICEVI": Translation(
+        splicevi_options,
+        unused=(
+            "mod_weights",
+            "log_phi_j",
+            "l_encoder_expression.",
+            "z_decoder_expression.px_r_decoder.",
+        ),
+        schema=splicevi_schema,
+    ),
 }
 
 
-def import_parts(folder: str | Path, prefix: str = "") -> tuple[SavedModel, tuple[str, ...]]:
+def import_parts(
+    folder: str | Path, adata: Any = None, prefix: str = ""
+) -> tuple[SavedModel, tuple[str, ...]]:
     """Parts of a model saved by scvi-tools, and the prefixes of weights that may go unused.
 
     Raises
@@ -266,7 +343,7 @@ def import_parts(folder: str | Path, prefix: str = "") -> tuple[SavedModel, tupl
     facts = published.facts
     parts = SavedModel(
         model=published.name,
-        schema=translation.schema(published),
+        schema=translation.schema(published, adata),
         options=translation.options(published),
         weights=translation.weights(published),
         arrays=translation.arrays(facts),
