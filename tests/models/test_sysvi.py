@@ -10,6 +10,7 @@ import torch
 
 import vivace
 from vivace import SysVI
+from vivace.analysis.integration import principal_components
 from vivace.datasets import simulate
 from vivace.errors import InvalidArgumentError, NotTrainedError, VivaceError
 
@@ -95,18 +96,22 @@ def test_elbo_and_reconstruction(model: SysVI):
     assert torch.isfinite(model.get_elbo())
 
 
-def test_differential_expression_is_on_the_normalised_scale(adata: anndata.AnnData):
-    data = make(system_effect=0.3, n_private=0)
-    model = build(data)
-    model.train(max_epochs=15, progress=False)
+def test_differential_expression_is_on_the_normalised_scale():
+    data = simulate("systems", n_cells=300, n_genes=60, system_effect=0.3, n_private=0)
+    SysVI.setup_anndata(data, batch_key="system")
+    model = SysVI(data, n_latent=8, n_hidden=32)
+    model.train(max_epochs=40, progress=False)
     table = model.differential_expression(
-        groupby="cell_type", group1="type_0", n_samples_overall=500
+        groupby="cell_type", group1="type_0", n_samples_overall=1000
     )
     normalised = np.expm1(data.X.toarray())
     one = (data.obs["cell_type"] == "type_0").to_numpy()
     means = pd.Series(normalised[one].mean(0), data.var_names)
     np.testing.assert_allclose(table["raw_mean1"], means[table.index], rtol=1e-4)
-    assert np.corrcoef(np.log(table["scale1"]), np.log(means[table.index]))[0, 1] > 0.8
+    rest = pd.Series(normalised[~one].mean(0), data.var_names)
+    change = np.log2((means + 1) / (rest + 1))[table.index]
+    assert np.corrcoef(np.log(table["scale1"]), np.log(means[table.index]))[0, 1] > 0.9
+    assert np.corrcoef(table["lfc_mean"], change)[0, 1] > 0.6
     assert (table["proba_de"] >= 0).all()
     assert (table["proba_de"] <= 1).all()
 
@@ -186,3 +191,20 @@ def test_import_changes_no_global_switch():
 def test_questions_need_a_trained_model(adata: anndata.AnnData):
     with pytest.raises(NotTrainedError):
         build(make()).get_normalized_expression()
+
+
+def test_integration_summary(model: SysVI, adata: anndata.AnnData):
+    table = model.get_integration_summary("cell_type")
+    assert list(table.index[:1]) == ["all cells"]
+    assert set(table.index[1:]) <= set(adata.obs["cell_type"])
+    private = table.loc[[name for name in table.index if name.startswith("private")]]
+    assert (private["n_systems"] == 1).all()
+    assert table["systems_after"].between(1, 2).all()
+    assert (table.filter(like="kinds") >= 1).all(None)
+    values = adata.X.toarray() - adata.X.toarray().mean(0)
+    expected = np.linalg.svd(values, compute_uv=False)[:5]
+    found = principal_components(model._loader(), 5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=0), expected, rtol=1e-3)
+    assert "kinds_before" not in model.get_integration_summary()
+    with pytest.raises(KeyError, match="labels_key"):
+        model.get_integration_summary("kind")

@@ -302,6 +302,11 @@ FITS = {
         "Embed cells so that low sequencing depth moves them little: each cell is tied to a thinned "
         "copy of itself.",
     ),
+    "sysvi": Fit(
+        "SysVI",
+        "Integrate systems that differ more than batches do: species, protocols, organoids and tissue "
+        "(SysVI, Hrovatin et al. 2023). --normalize takes raw counts.",
+    ),
     "contrastivevi": Fit(
         "ContrastiveVI",
         "Find what treated cells have that controls have not, apart from what all cells share "

@@ -11,11 +11,11 @@ import torch
 from scipy import sparse
 
 from vivace._types import Keys
-from vivace.analysis import differential, expression, fit_quality, groups, latent
+from vivace.analysis import differential, expression, fit_quality, groups, integration, latent
 from vivace.data.schema import write_schema
 from vivace.data.setup import normalised_schema
 from vivace.data.sources.normalise import TARGET
-from vivace.errors import InvalidArgumentError
+from vivace.errors import InvalidArgumentError, missing_key
 from vivace.models.base import BaseModel
 from vivace.modules.sysvae import SysVAE
 from vivace.settings import settings
@@ -234,6 +234,45 @@ class SysVI(BaseModel):
         if return_dist:
             return latent.latent_distribution(self.module, batches)
         return (latent.latent_mean if give_mean else latent.latent_sample)(self.module, batches)
+
+    def get_integration_summary(
+        self,
+        labels_key: str | None = None,
+        adata: Any = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Mixing of systems and purity of kinds of cells, before and after integration.
+
+        Before: on 30 principal components of the values; after: on the latent means.
+
+        Parameters
+        ----------
+        labels_key
+            Column of ``obs`` with kinds of cells.
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+
+        Returns
+        -------
+        One row for all cells and one for each kind, see :func:`vivace.analysis.integration.summary`.
+
+        Raises
+        ------
+        MissingKeyError
+            If the column does not exist.
+        """
+        batches = self._loader(adata, indices, batch_size)
+        obs = (self.adata if adata is None else adata).obs
+        if labels_key is not None and labels_key not in obs:
+            raise missing_key("labels_key", labels_key, "adata.obs", obs.columns)
+        rows = self._rows(self._cells(adata), indices)
+        return integration.summary(
+            integration.principal_components(batches),
+            latent.latent_mean(self.module, batches),
+            obs[self.schema.setup_args["batch_key"]].iloc[rows],
+            None if labels_key is None else obs[labels_key].iloc[rows],
+        )
 
     # expression ---------------------------------------------------------------------------------
 
