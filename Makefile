@@ -40,9 +40,6 @@ docs: .venv/.installed  ## Run the examples of README and docs and write docs/_b
 bench: .venv/.installed  ## Run a benchmark: make bench BENCH="metrics --cells 20000"
 	$(BIN)/python benchmarks/$(firstword $(BENCH)).py $(wordlist 2,99,$(BENCH))
 
-parity: .venv/.installed  ## Compare with scvi-tools, in an environment of its own
-	$(BIN)/python tests/parity/run.py
-
 clean:  ## Remove caches and built pages, not the environment
 	rm -rf docs/_build .pytest_cache .mypy_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -137,6 +137,28 @@ def test_every_model_of_the_table_fits_and_places_cells(folder, run, tmp_path, n
     assert np.isfinite(latent).all(axis=None)
 
 
+def test_latent_of_two_spaces_has_both(folder, run, tmp_path):
+    cells, out = folder / "cells.h5ad", tmp_path / "run"
+    words = (
+        "fit",
+        "contrastivevi",
+        cells,
+        "--out",
+        out,
+        "--max-epochs",
+        1,
+        "--n-salient-latent",
+        3,
+    )
+    assert run(*words, *EXTRA["contrastivevi"]).code == 0
+    assert run("latent", out, cells, "--out", tmp_path / "both.h5ad").code == 0
+    written = anndata.read_h5ad(tmp_path / "both.h5ad")
+    assert written.obsm["X_vivace_background"].shape == (80, 10)
+    assert written.obsm["X_vivace_salient"].shape == (80, 3)
+    tables = {p.name for p in (out / "tables").iterdir()}
+    assert {"latent.csv", "salient.csv", "conditions.csv"} <= tables
+
+
 def test_de_compares_groups(folder, run, tmp_path, cells):
     out = tmp_path / "de.csv"
     done = run("de", folder / "run", folder / "cells.h5ad", "--groupby", "cell_type", "--out", out)

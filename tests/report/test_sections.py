@@ -9,6 +9,7 @@ import pytest
 from vivace.report.colours import COLOURS, MOST, SYMBOLS, categories
 from vivace.report.plane import to_plane
 from vivace.report.run import Run
+from vivace.report.sections.contrast import contrast
 from vivace.report.sections.glance import generalises, predictive_checks, settled
 from vivace.report.sections.latent import latent, one_map
 from vivace.report.sections.predictive import typical_ratio
@@ -129,6 +130,24 @@ def test_cells_without_finite_latent_are_left_out_and_said_so(make_run):
     section = latent(Run(run))
     assert section is not None
     assert "9 of 10 cells" in section.lead
+
+
+def test_two_latent_spaces_stand_side_by_side(make_run):
+    run = make_run(n_cells=10)
+    (run / "tables" / "salient.csv").write_bytes((run / "tables" / "latent.csv").read_bytes())
+    conditions = "condition,n_cells,salient_separation,background_separation\n"
+    (run / "tables" / "conditions.csv").write_text(
+        f"{conditions}background,5,,\ntreated,5,0.9,0.5\n"
+    )
+    assert latent(Run(run)) is None
+    section = contrast(Run(run))
+    assert section is not None
+    titles = [block.title for block in section.blocks if block.kind == "figure"]
+    assert titles[:2] == ["Background, coloured by cell_type", "Salient, coloured by cell_type"]
+    assert section.blocks[-1].rows == [
+        ["background", "5", "–", "–"],
+        ["treated", "5", "0.9", "0.5"],
+    ]
 
 
 def test_training_without_held_out_cells_and_with_one_epoch(make_run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import platform
 from collections.abc import Sequence
@@ -39,6 +40,9 @@ def write_tables(
     colour by), ``genes.csv`` (observed and posterior-predictive mean, variance and share of zeros of
     each gene) and, last, ``summary.json``. Of more than 20,000 cells as many are drawn at random for
     the tables with a row a cell and for the posterior predictive.
+
+    Models with a background and a salient latent space have the former in ``latent.csv``, the latter in
+    ``salient.csv``, and how well each tells conditions apart in ``conditions.csv``.
 
     Parameters
     ----------
@@ -86,8 +90,14 @@ def write_tables(
     (folder / "summary.json").unlink(missing_ok=True)  # its presence says that all are there
     rows = drawn_rows(model.adata.n_obs, seed)
     history_table(model).to_csv(folder / "history.csv")
-    latent = latent_table(model, rows, columns)
+    spaces = two_spaces(model)
+    latent = latent_table(model, rows, columns, **spaces.get("background", {}))
     latent.to_csv(folder / "latent.csv", index_label="cell")
+    if "salient" in spaces:
+        salient = latent_table(model, rows, columns, **spaces["salient"])
+        salient.to_csv(folder / "salient.csv", index_label="cell")
+    if hasattr(model, "get_condition_summary"):
+        model.get_condition_summary().to_csv(folder / "conditions.csv", index_label="condition")
     if hasattr(model, "posterior_predictive_sample"):
         with seeded(seed):
             gene_table(model, rows).to_csv(folder / "genes.csv")
@@ -160,9 +170,17 @@ def history_table(model: Any) -> pd.DataFrame:
     return pd.concat(list(model.history.values()), axis=1).rename_axis("epoch").sort_index()
 
 
-def latent_table(model: Any, rows: np.ndarray, columns: list[str]) -> pd.DataFrame:
+def two_spaces(model: Any) -> dict[str, dict[str, str]]:
+    """Name to arguments of ``get_latent_representation``; empty for models with one latent space."""
+    parameters = inspect.signature(model.get_latent_representation).parameters
+    if "representation_kind" not in parameters:
+        return {}
+    return {name: {"representation_kind": name} for name in ("background", "salient")}
+
+
+def latent_table(model: Any, rows: np.ndarray, columns: list[str], **space: str) -> pd.DataFrame:
     """Latent means (n, L) and the columns to colour by."""
-    means = model.get_latent_representation(indices=rows)
+    means = model.get_latent_representation(indices=rows, **space)
     names = [f"latent_{i}" for i in range(means.shape[1])]
     table = pd.DataFrame(means, index=model.adata.obs_names[rows], columns=names)
     for name in columns:

@@ -17,24 +17,35 @@ KEY = "X_vivace"
 
 
 def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool) -> None:
-    """Load the model, read the cells, write them with their latent space."""
+    """Load the model, read the cells, write them with their latent space (or their two)."""
     if out.suffix not in (".h5ad", ".csv"):
         msg = f'--out "{out}" should end in .h5ad (cells with the latent space) or .csv (a table)'
         raise InvalidArgumentError(msg)
     check_new_file(out, overwrite=overwrite)
+    from vivace.analysis.tables import two_spaces
     from vivace.models.table import load
 
     model: Any = load(run)
     cells = read_cells(data)
-    latent = model.get_latent_representation(cells_for(model, cells))
+    known = cells_for(model, cells)
+    latent = {
+        name: model.get_latent_representation(known, **space)
+        for name, space in (two_spaces(model) or {"latent": {}}).items()
+    }
     with replacing(out) as beside:
         if out.suffix == ".csv":
             table(latent, cells.obs_names).to_csv(beside, index_label="cell")
         else:
-            cells.obsm[KEY] = latent
+            cells.obsm.update({key(name): means for name, means in latent.items()})
             cells.write_h5ad(beside, compression="gzip")
-    where = "" if out.suffix == ".csv" else f' (in obsm["{KEY}"])'
-    say(f"Wrote {len(latent):,} cells x {latent.shape[1]} latent dimensions to {out}{where}")
+    for name, means in latent.items():
+        where = f", {name}_*" if out.suffix == ".csv" else f' in obsm["{key(name)}"]'
+        say(f"Wrote {len(means):,} cells x {means.shape[1]} latent dimensions to {out}{where}")
+
+
+def key(name: str) -> str:
+    """Key of ``obsm`` of a latent space."""
+    return KEY if name == "latent" else f"{KEY}_{name}"
 
 
 def cells_for(model: Any, cells: Any) -> Any:
@@ -44,6 +55,7 @@ def cells_for(model: Any, cells: Any) -> Any:
     return cells[:, genes].copy() if more else cells
 
 
-def table(latent: np.ndarray, names: pd.Index) -> pd.DataFrame:
-    """Latent space as a table."""
-    return pd.DataFrame(latent, index=names).add_prefix("latent_")
+def table(latent: dict[str, np.ndarray], names: pd.Index) -> pd.DataFrame:
+    """Latent spaces as a table."""
+    parts = [pd.DataFrame(m, names).add_prefix(f"{name}_") for name, m in latent.items()]
+    return pd.concat(parts, axis=1)

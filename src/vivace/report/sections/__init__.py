@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from vivace.report.page import Section
 from vivace.report.run import Run
+from vivace.report.sections.contrast import contrast
 from vivace.report.sections.data import data
 from vivace.report.sections.glance import glance
 from vivace.report.sections.latent import latent
@@ -16,6 +17,7 @@ from vivace.report.sections.training import training
 SECTIONS: list[Callable[[Run], Section | None]] = [
     glance,
     latent,
+    contrast,
     training,
     predictive,
     data,

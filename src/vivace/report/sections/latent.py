@@ -25,20 +25,23 @@ HOW_MADE = {
 
 
 def latent(run: Run) -> Section | None:
-    """Latent maps."""
+    """Latent maps; a model with two latent spaces has a section of its own."""
     table = run.table("latent")
-    if table is None or table.empty:
+    if table is None or table.empty or run.table("salient") is not None:
         return None
+    figures, words = maps(run, table)
+    return Section("latent", "The map of cells", words, figures)
+
+
+def maps(run: Run, table: pd.DataFrame) -> tuple[list[Figure], str]:
+    """One map for each column to colour by, and what they are made of."""
     dimensions = [c for c in table.columns if c.startswith("latent_")]
-    known = np.isfinite(table[dimensions]).all(axis=1)
-    table = table[known]
+    table = table[np.isfinite(table[dimensions]).all(axis=1)]
     plane, name = to_plane(table[dimensions].to_numpy())
     order = np.random.default_rng(0).permutation(len(table))  # no group hides under the last one
     colours = [c for c in table.columns if c.startswith(PREFIX)]
     figures = [one_map(plane, table[c], order, c.removeprefix(PREFIX), name) for c in colours]
-    if not figures:
-        figures = [plain_map(plane, name)]
-    return Section("latent", "The map of cells", lead(run, len(table), dimensions, name), figures)
+    return figures or [plain_map(plane, name)], lead(run, len(table), dimensions, name)
 
 
 def lead(run: Run, n: int, dimensions: list[str], name: str) -> str:
