@@ -217,6 +217,20 @@ def type_expression(module: Any, batches: Batches, code: int) -> np.ndarray:
 
 
 @torch.inference_mode()
+def type_profiles(module: Any) -> np.ndarray:
+    """Normalised expression of each type in the reference, (C, G): the mean over its prior's states."""
+    n_components = module.mean_vprior.shape[1] if module.has_prior else 1
+    c, n_latent = module.n_labels, module.n_latent
+    gamma = torch.zeros(n_components, n_latent, c, 1, device=module.device)
+    weights = torch.ones(n_components, 1, c, device=module.device)
+    if module.has_prior:
+        gamma = module.mean_vprior.permute(1, 2, 0).unsqueeze(-1)
+        weights = module.mp_vprior.t().unsqueeze(1)
+    first_batch = torch.zeros(1, 1, dtype=torch.long, device=module.device)
+    return module.type_expression(gamma, weights, first_batch)[0, :c].cpu().numpy()
+
+
+@torch.inference_mode()
 def type_counts(module: Any, batches: Batches, code: int) -> sparse.csr_array:
     """Share of the observed counts that is due to one type, (N, G) CSR."""
     blocks = []

@@ -8,17 +8,21 @@ from vivace.report.page import Section
 from vivace.report.run import Run
 from vivace.report.sections.contrast import contrast
 from vivace.report.sections.data import data
+from vivace.report.sections.differential import differential
 from vivace.report.sections.glance import glance
 from vivace.report.sections.latent import latent
 from vivace.report.sections.predictive import predictive
 from vivace.report.sections.settings import settings
+from vivace.report.sections.spatial import spatial
 from vivace.report.sections.training import training
 
 SECTIONS: list[Callable[[Run], Section | None]] = [
     glance,
     latent,
     contrast,
+    spatial,
     training,
+    differential,
     predictive,
     data,
     settings,
