@@ -131,5 +131,4 @@ def row_sums(x: torch.Tensor) -> torch.Tensor:
     """
     if not is_csr(x):
         return x.sum(-1, keepdim=True)
-    sums = x.values().new_zeros(x.shape[0])
-    return sums.index_add_(0, row_of_value(x), x.values()).unsqueeze(-1)
+    return torch.segment_reduce(x.values(), "sum", offsets=x.crow_indices()).unsqueeze(-1)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vivace.kernels.affine import Affine, affine_linear
-from vivace.kernels.csr import to_dense
+from vivace.kernels.csr import is_csr, to_dense
+from vivace.kernels.dispatch import fused_for
+
+SPARSE_BELOW = 0.2
+"""Share of non-zeros up to which the CSR product wins over the dense one, forward and backward; see
+benchmarks/README.md."""
 
 
 def sparse_linear(
@@ -37,4 +45,53 @@ def sparse_linear(
     """
     if isinstance(x, Affine):
         return affine_linear(x, weight, bias)
+    if is_csr(x) and wins(x, weight):
+        return SparseLinear.apply(weight, bias, x)
     return F.linear(to_dense(x), weight, bias)
+
+
+def wins(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether the compiled CSR product can take these and is faster."""
+    if x.device.type != "cpu" or not x.dtype == weight.dtype == torch.float32:
+        return False
+    sparse = x.values().shape[0] <= SPARSE_BELOW * x.shape[0] * x.shape[1]
+    return sparse and fused_for("cpu") is not None
+
+
+class SparseLinear(torch.autograd.Function):
+    """CSR times dense on the processor; the same bits whatever the number of threads."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor
+    ) -> torch.Tensor:
+        from vivace.kernels.products import sparse_times_dense
+        from vivace.kernels.threads import run_in_threads
+
+        ctx.x = x
+        out = weight.new_empty(x.shape[0], weight.shape[0])
+        start = weight.new_zeros(weight.shape[0]) if bias is None else bias
+        arrays = (*csr_arrays(x), weight.t().contiguous().numpy(), start.numpy(), out.numpy())
+        run_in_threads(sparse_times_dense, x.shape[0], *arrays)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple:
+        from vivace.kernels.products import transposed_times_dense
+        from vivace.kernels.threads import run_in_threads
+
+        by_weight = None
+        if ctx.needs_input_grad[0]:
+            transposed = gradient.new_empty(ctx.x.shape[1], gradient.shape[1])
+            dense = gradient.contiguous().numpy()
+            arrays = (*csr_arrays(ctx.x), dense, transposed.numpy())
+            run_in_threads(transposed_times_dense, gradient.shape[1], *arrays)
+            by_weight = transposed.t().contiguous()
+        return by_weight, gradient.sum(0) if ctx.needs_input_grad[1] else None, None
+
+
+def csr_arrays(x: torch.Tensor) -> tuple:
+    """Data, indices and indptr as numpy arrays."""
+    parts = x.values(), x.col_indices().int(), x.crow_indices().int()
+    return tuple(part.detach().numpy() for part in parts)
