@@ -337,6 +337,33 @@ def test_summary_has_a_row_for_each_condition(model: ContrastiveVI):
     assert np.isnan(table["salient_separation"].iloc[0])
 
 
+def test_query_cells_of_a_new_batch_are_mapped_and_the_reference_stays():
+    adata = cells()
+    reference = train(build(adata[: N - 10].copy()), max_epochs=3)
+    new = cells(seed=1)
+    new.obs["batch"] = "z"
+    model = ContrastiveVI.load_query_data(new, reference)
+    train(model, max_epochs=3)
+    old = reference.module.state_dict()
+    for name, value in model.module.state_dict().items():
+        if value.shape == old[name].shape:
+            assert torch.equal(value, old[name]), name
+    start = model.module.z_encoder.encoder.fc_layers["Layer 0"]["0"].weight
+    known = reference.module.z_encoder.encoder.fc_layers["Layer 0"]["0"].weight
+    assert torch.equal(start[:, : G + 2], known)
+    assert (start[:, G + 2] != known[:, G:].mean(1)).any()
+    asked = adata[:60].copy()
+    for kind in ("background", "salient"):
+        np.testing.assert_allclose(
+            model.get_latent_representation(asked, representation_kind=kind),
+            reference.get_latent_representation(asked, representation_kind=kind),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+    prepared = ContrastiveVI.prepare_query_anndata(new[:, ::-1].copy(), reference)
+    assert list(prepared.var_names) == list(reference.var_names)
+
+
 # truth ------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from vivace.data import Loader, Split, ZippedLoader, split_cells
 from vivace.data.schema import write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidArgumentError, check_choice
+from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.modules.contrastive import POPULATIONS, ContrastiveVAE
 from vivace.modules.population import Population
@@ -728,6 +729,45 @@ batch_size, return_mean, return_numpy, use_mean
             for parts in zip(*answers, strict=True)
         ]
         return draws[0] if n_samples == 1 else draws
+
+    # new cells ----------------------------------------------------------------------------------
+
+    @classmethod
+    def load_query_data(cls, adata: Any, reference_model: Any, **freeze: bool) -> Self:
+        """A model of new cells that learns their batches and keeps what the reference learned.
+
+        Train it on the background and target cells of the new batches, then ask it: both latent spaces
+        are the reference's. Cells of batches that the reference knows need no such model.
+
+        Parameters
+        ----------
+        adata
+            New cells, with the obs columns that the reference was set up with; not modified.
+        reference_model
+            Trained model, or the folder it was saved to.
+        **freeze
+            Fields of :class:`vivace.models.query.Freeze`, such as ``unfrozen=True``.
+
+        Returns
+        -------
+        A model that is to be trained.
+
+        Raises
+        ------
+        InvalidDataError
+            If genes are missing; :meth:`prepare_query_anndata` fills them in.
+        InvalidArgumentError
+            If the reference is another kind of model, or the cells have no new batch.
+        """
+        return query.load_query_data(cls, adata, reference_model, query.Freeze(**freeze))
+
+    @staticmethod
+    def prepare_query_anndata(adata: Any, reference_model: BaseModel) -> Any:
+        """A copy of new cells with the reference's genes, zeros where they are missing.
+
+        See :func:`vivace.models.query.prepare_query_anndata`.
+        """
+        return query.prepare_query_anndata(adata, reference_model)
 
     # differential expression --------------------------------------------------------------------
 
