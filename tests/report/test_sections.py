@@ -10,6 +10,7 @@ from vivace.report.colours import COLOURS, MOST, SYMBOLS, categories
 from vivace.report.plane import to_plane
 from vivace.report.run import Run
 from vivace.report.sections.contrast import contrast
+from vivace.report.sections.differential import differential
 from vivace.report.sections.glance import generalises, predictive_checks, settled
 from vivace.report.sections.latent import latent, one_map
 from vivace.report.sections.predictive import typical_ratio
@@ -158,3 +159,34 @@ def test_training_without_held_out_cells_and_with_one_epoch(make_run):
     section = training(Run(run))
     assert section is not None
     assert [len(figure.legend) for figure in section.blocks] == [1, 1, 1]
+
+
+def differential_run(make_run, **columns) -> Run:
+    """Two groups; gene_0 is surest in "a", gene_3 is down."""
+    folder = make_run()
+    table = pd.DataFrame(
+        {
+            "group1": ["a"] * 4 + ["b"] * 4,
+            "proba_de": [1.0, 0.9, 0.9, 1.0, 0.2, 0.2, 0.1, 0.1],
+            "lfc_median": [2.0, 1.0, 3.0, -5.0, 0.1, -0.1, 0.0, 0.2],
+            "found": [True, True, True, True, False, False, False, False],
+        },
+        index=pd.Index([f"gene_{i % 4}" for i in range(8)], name="gene"),
+    )
+    table.assign(**columns).to_csv(folder / "tables" / "differential.csv")
+    return Run(folder)
+
+
+def test_genes_of_a_group_are_those_that_are_up_surest_first(make_run):
+    section = differential(differential_run(make_run))
+    listing, first, second = section.blocks
+    assert listing.rows == [["a", "gene_0, gene_2, gene_1", "4"], ["b", "gene_3, gene_0", "0"]]
+    assert listing.bars == [100, 0]
+    assert [first.title, second.title] == ["a against the rest", "b against the rest"]
+    assert "4 of 4 genes are marked" in first.text
+
+
+def test_no_table_no_section_and_nothing_found_is_fine(make_run):
+    assert differential(Run(make_run())) is None
+    section = differential(differential_run(make_run, found=False))
+    assert section.blocks[0].bars == [0, 0]

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from vivace._types import Keys
+from vivace.analysis.differential_tables import differential_table
 from vivace.errors import NotTrainedError, missing_key
 from vivace.settings import seeded
 
@@ -38,7 +39,8 @@ def write_tables(
 
     ``history.csv`` (metrics by epoch), ``latent.csv`` (latent means and, prefixed ``obs:``, columns to
     colour by), ``genes.csv`` (observed and posterior-predictive mean, variance and share of zeros of
-    each gene) and, last, ``summary.json``. Of more than 20,000 cells as many are drawn at random for
+    each gene), ``differential.csv`` (every kind of cell against the rest) and, last,
+    ``summary.json``. Of more than 20,000 cells as many are drawn at random for
     the tables with a row a cell and for the posterior predictive.
 
     Models with a background and a salient latent space have the former in ``latent.csv``, the latter in
@@ -79,7 +81,7 @@ def write_tables(
     >>> model.train(max_epochs=1, progress=False)
     >>> folder = write_tables(model, tempfile.mkdtemp())
     >>> sorted(file.name for file in folder.iterdir())
-    ['genes.csv', 'history.csv', 'latent.csv', 'summary.json']
+    ['differential.csv', 'genes.csv', 'history.csv', 'latent.csv', 'summary.json']
     """
     if not model.is_trained:
         msg = f"this {type(model).__name__} is not trained yet: call model.train() first"
@@ -98,9 +100,13 @@ def write_tables(
         salient.to_csv(folder / "salient.csv", index_label="cell")
     if hasattr(model, "get_condition_summary"):
         model.get_condition_summary().to_csv(folder / "conditions.csv", index_label="condition")
-    if hasattr(model, "posterior_predictive_sample"):
-        with seeded(seed):
+    labels = label_column(model, columns)
+    with seeded(seed):
+        if hasattr(model, "posterior_predictive_sample"):
             gene_table(model, rows).to_csv(folder / "genes.csv")
+        compared = None if labels is None else differential_table(model, labels)
+        if compared is not None:
+            compared.to_csv(folder / "differential.csv", float_format="%.5g")
     summary = {
         **data_summary(model, columns),
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
