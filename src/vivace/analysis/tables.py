@@ -101,6 +101,9 @@ def write_tables(
     if hasattr(model, "get_condition_summary"):
         model.get_condition_summary().to_csv(folder / "conditions.csv", index_label="condition")
     labels = label_column(model, columns)
+    if hasattr(model, "get_integration_summary"):
+        mixing = model.get_integration_summary(labels, indices=rows)
+        mixing.to_csv(folder / "integration.csv", index_label="kind")
     with seeded(seed):
         if hasattr(model, "posterior_predictive_sample"):
             gene_table(model, rows).to_csv(folder / "genes.csv")

@@ -10,6 +10,7 @@ from vivace.report.sections.contrast import contrast
 from vivace.report.sections.data import data
 from vivace.report.sections.differential import differential
 from vivace.report.sections.glance import glance
+from vivace.report.sections.integration import integration
 from vivace.report.sections.latent import latent
 from vivace.report.sections.predictive import predictive
 from vivace.report.sections.settings import settings
@@ -20,6 +21,7 @@ SECTIONS: list[Callable[[Run], Section | None]] = [
     glance,
     latent,
     contrast,
+    integration,
     spatial,
     training,
     differential,
