@@ -82,6 +82,14 @@ def test_each_type_can_be_imposed(model):
     np.testing.assert_allclose(np.mean(chosen), losses["original"].mean(), rtol=0.05)
 
 
+def test_differential_expression_can_correct_for_batches(model):
+    table = model.differential_expression(
+        groupby="cell_type", group1="type_0", mode="change", batch_correction=True
+    )
+    assert len(table) == 60
+    assert table["proba_de"].between(0, 1).all()
+
+
 # priors -----------------------------------------------------------------------------------------
 
 

@@ -307,6 +307,12 @@ FITS = {
         "Integrate systems that differ more than batches do: species, protocols, organoids and tissue "
         "(SysVI, Hrovatin et al. 2023). --normalize takes raw counts.",
     ),
+    "condscvi": Fit(
+        "CondSCVI",
+        "Learn how cells differ within their types: the reference that DestVI reads spots with (vivace "
+        "deconvolve trains one by itself).",
+        needs=("labels_key",),
+    ),
     "contrastivevi": Fit(
         "ContrastiveVI",
         "Find what treated cells have that controls have not, apart from what all cells share "

@@ -11,7 +11,14 @@ import torch
 from scipy import sparse
 
 from vivace._types import Keys
-from vivace.analysis import deconvolution, expression, fit_quality, latent
+from vivace.analysis import (
+    deconvolution,
+    differential,
+    expression,
+    fit_quality,
+    groups,
+    latent,
+)
 from vivace.data.schema import Field, categorical_field, write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidDataError, UnsupportedError
@@ -413,6 +420,69 @@ class CondSCVI(BaseModel):
             genes=self._gene_positions(gene_list),
         )
         return draws[0] if n_samples == 1 else draws
+
+    # differential expression --------------------------------------------------------------------
+
+    def differential_expression(
+        self,
+        adata: Any = None,
+        groupby: str | None = None,
+        group1: Any = None,
+        group2: Any = None,
+        idx1: Any = None,
+        idx2: Any = None,
+        mode: str = "vanilla",
+        delta: float | None = 0.25,
+        batch_size: int | None = None,
+        all_stats: bool = True,
+        batch_correction: bool = False,
+        batchid1: Any = None,
+        batchid2: Any = None,
+        fdr_target: float = 0.05,
+        filter_outlier_cells: bool = False,
+        **kwargs,
+    ) -> pd.DataFrame:
+        """Which genes differ between groups of cells, and by how much.
+
+        Every cell is decoded as the type it was labelled with.
+
+        Parameters
+        ----------
+        adata, groupby, group1, group2, idx1, idx2, mode, delta, batch_size, all_stats, \
+batch_correction, batchid1, batchid2, fdr_target, filter_outlier_cells, **kwargs
+            As in :meth:`vivace.SCVI.differential_expression`.
+
+        Returns
+        -------
+        One row a gene and comparison, most certain first.
+        """
+        options = differential.DifferentialOptions.from_kwargs(
+            mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
+        )
+        cells, obs = self._cells(adata), (self.adata if adata is None else adata).obs
+        plan = groups.make_plan(obs, groupby, group1, group2, idx1, idx2)
+        if filter_outlier_cells:
+            plan = groups.keep_inliers(plan, lambda r: self.get_latent_representation(adata, r))
+        batches = groups.correction_batches(
+            batch_correction,
+            *(None if b is None else self._batch_codes(b) for b in (batchid1, batchid2)),
+            range(self.module.n_batch),
+        )
+
+        def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
+            loader = self._loader(adata, rows, batch_size)
+            return expression.normalized_expression(self.module, loader, transform_batch=[batch])
+
+        return differential.differential_expression(
+            draw_scales,
+            cells.blocks,
+            self.var_names,
+            plan,
+            options=options,
+            batches1=batches[0],
+            batches2=batches[1],
+            rng=np.random.default_rng(int(torch.randint(2**31, ()))),
+        )
 
     # quality of the fit -------------------------------------------------------------------------
 

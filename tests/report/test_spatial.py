@@ -1,0 +1,69 @@
+"""The section on spots, from invented tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vivace.report.page import Figure, Table
+from vivace.report.run import Run
+from vivace.report.sections.spatial import spatial
+
+TYPES = ["B cell", "T cell", "Macrophage"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    names = [f"spot_{i}" for i in range(40)]
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tmp_path / "model.json").write_text("{}")
+    (tables / "summary.json").write_text(json.dumps({"n_cells": 40}))
+    shares = pd.DataFrame(rng.dirichlet([3, 2, 1], 40), names, TYPES)
+    shares.to_csv(tables / "proportions.csv")
+    (shares * 0 + 0.02).to_csv(tables / "proportion_spread.csv")
+    pd.DataFrame(rng.random((40, 2)), names, ["x", "y"]).to_csv(tables / "coordinates.csv")
+    markers = {"type": TYPES, "gene": ["MS4A1", "CD3E", "CD68"], "correlation": [0.7, 0.6, 0.5]}
+    pd.DataFrame(markers).to_csv(tables / "markers.csv", index=False)
+    return tmp_path
+
+
+def kinds(section, kind):
+    return [block for block in section.blocks if isinstance(block, kind)]
+
+
+def test_one_map_a_type_and_one_of_the_uncertainty(folder):
+    section = spatial(Run(folder))
+    titles = [figure.title for figure in kinds(section, Figure)]
+    assert titles[0] == "How sure the shares are"
+    assert set(titles[1:]) == set(TYPES)
+    assert all("<svg" in figure.svg for figure in kinds(section, Figure))
+    (table,) = kinds(section, Table)
+    assert {row[0] for row in table.rows} == set(TYPES)
+    assert all(check.good for check in section.blocks[0].items)
+
+
+def test_types_without_support_of_their_markers_are_named(folder):
+    markers = pd.read_csv(folder / "tables" / "markers.csv")
+    markers.loc[markers["type"] == "T cell", "correlation"] = 0.0
+    markers.to_csv(folder / "tables" / "markers.csv", index=False)
+    check = spatial(Run(folder)).blocks[0].items[0]
+    assert not check.good
+    assert "T cell" in check.text
+
+
+def test_spots_without_coordinates_have_a_table_and_no_map(folder):
+    (folder / "tables" / "coordinates.csv").unlink()
+    section = spatial(Run(folder))
+    assert not kinds(section, Figure)
+    assert "without coordinates" in section.lead
+
+
+def test_other_runs_have_no_such_section(folder):
+    (folder / "tables" / "proportions.csv").unlink()
+    assert spatial(Run(folder)) is None
