@@ -18,9 +18,11 @@ def training(run: Run) -> Section | None:
     if history is None or history.empty:
         return None
     epochs = len(history)
+    pairs = run.table("salient") is not None  # such models learn from two populations at once
     lead = (
         f"The model saw the training cells {epochs:,} times. Lower is better; the unit is nats per "
-        "cell (natural-log units of probability)."
+        f"{'pair of a background and a target cell' if pairs else 'cell'} (natural-log units of "
+        "probability)."
     )
     parts = [
         elbo(history),
@@ -73,7 +75,7 @@ def curve(history: pd.DataFrame, metric: str, title: str, text: str, good: str) 
         for _, values, colour in lines:
             marker = "o" if len(values) == 1 else ""
             sheet.axes.plot(values.index, values, color=colour, marker=marker)
-        sheet.axes.set(xlabel="epoch", ylabel="nats per cell", ylim=window(lines))
+        sheet.axes.set(xlabel="epoch", ylabel="nats", ylim=window(lines))
         sheet.axes.locator_params(integer=True, axis="x", nbins=6)
     ends = "; ".join(f"{label} end at {number(v.iloc[-1], 4)}" for label, v, _ in lines)
     legend = [Key(label, colour, LINE_PATH, number(v.iloc[-1], 4)) for label, v, colour in lines]
