@@ -49,7 +49,7 @@ class SPLICEVI(BaseModel):
         "gene", "gene-batch", "gene-label" or "gene-cell", of expression.
     splicing_encoder_architecture, splicing_decoder_architecture, expression_architecture, \
 splicing_loss_type, dm_concentration, modality_weights, modality_penalty, n_hidden, n_latent, \
-event_dropout
+event_dropout, psi_input
         See :class:`vivace.modules.SPLICEVAE`. The partial encoder looks at observed junctions only.
     initialize_embeddings_from_pca
         Start the junctions' embeddings from singular vectors of the ratios.
@@ -82,7 +82,7 @@ event_dropout
     module: SPLICEVAE
 
     recipes = {
-        "fast": {"kl_warmup_fraction": 0.0},
+        "fast": {"kl_warmup_fraction": 0.5, "eps": 1e-8},
         "classic": {
             "optimizer": "AdamW",
             "lr": 1e-4,
@@ -113,8 +113,9 @@ event_dropout
         splicing_loss_type: str = "dirichlet_multinomial",
         dm_concentration: str = "atse",
         modality_weights: str = "equal",
-        modality_penalty: str | None = "Jeffreys",
+        modality_penalty: str | None = "None",
         event_dropout: float = 0.3,
+        psi_input: str = "deviation",
         initialize_embeddings_from_pca: bool = False,
         decoder_intercept_init: str = "population",
         fully_paired: bool = False,
@@ -136,6 +137,7 @@ event_dropout
             modality_weights=modality_weights,
             modality_penalty=modality_penalty,
             event_dropout=event_dropout,
+            psi_input=psi_input,
             initialize_embeddings_from_pca=initialize_embeddings_from_pca,
             decoder_intercept_init=decoder_intercept_init,
             fully_paired=fully_paired,

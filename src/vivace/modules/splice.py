@@ -94,6 +94,8 @@ class SPLICEVAE(BaseModule):
     event_dropout
         Share of a cell's observed events hidden from the encoder while training; the likelihood still
         scores them, so that the model learns to predict what it does not see.
+    psi_input
+        Of the partial encoder: "raw" ratios, or their "deviation" from mean usage.
     variance_mixing
         See :func:`~vivace.modules.splice_latent.mix`.
     phi_floor, phi_prior, phi_prior_shape, phi_prior_rate
@@ -173,6 +175,7 @@ class SPLICEVAE(BaseModule):
         modality_penalty_weight: float = 1.0,
         lambda_prior: float = 1e-2,
         event_dropout: float = 0.0,
+        psi_input: str = "raw",
         variance_mixing: str = "sqrt_weights",
         phi_floor: float = 0.0,
         phi_prior_shape: float = 2.0,
@@ -229,7 +232,9 @@ class SPLICEVAE(BaseModule):
             return None
         index = torch.stack([torch.arange(len(events.of_junction)), events.of_junction.cpu()])
         shape = (len(events.of_junction), events.n_events)
-        return torch.sparse_coo_tensor(index, torch.ones(index.shape[1]), shape).to(self.device)
+        ones = torch.ones(index.shape[1])
+        table = torch.sparse_coo_tensor(index, ones, shape, check_invariants=False)
+        return table.to(self.device)
 
     def _register_mixing(self) -> None:
         kind = self.o.modality_weights
@@ -289,6 +294,9 @@ class SPLICEVAE(BaseModule):
         if self.o.splicing_loss_type != "dirichlet_multinomial" or self.o.dm_mean == "sigmoid":
             logits = torch.logit(psi.clamp(1e-4, 1 - 1e-4))
         self.z_decoder_splicing.output.bias.copy_(logits)
+        encoder: Any = self.z_encoder_splicing
+        if getattr(encoder, "centred", False):
+            encoder.population.copy_(psi)
         if self.log_phi_j is None or not self.log_phi_j.requires_grad:
             return
         centre = log_phi.mean()
@@ -768,7 +776,7 @@ class SPLICEVAE(BaseModule):
 
     def _by_junction(self, phi: torch.Tensor | None) -> torch.Tensor:
         events = self.event_map
-        phi = torch.as_tensor(phi)
+        phi = torch.zeros(()) if phi is None else torch.as_tensor(phi)
         if phi.dim() and events is not None and len(phi) == events.n_events:
             return phi[events.of_junction]
         return phi

@@ -23,7 +23,7 @@ def dirichlet_multinomial(
     membership = junc2atse.to_dense() if junc2atse.layout != torch.strided else junc2atse
     index, n_events = membership.argmax(1), membership.shape[1]
     totals = atse_counts.new_zeros(len(counts), n_events)
-    totals = totals.index_reduce(1, index, atse_counts, "amax")
+    totals = totals.scatter_reduce(1, index.expand_as(atse_counts), atse_counts, "amax")
     if mask is not None:
         seen = (mask > 0).to(counts)
         found = event_sums(seen, index, n_events)

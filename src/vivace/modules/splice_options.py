@@ -30,6 +30,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "compat": (None, "splicevi"),
     "encoder_output_head": ("linear", "fclayer"),
     "dm_mean": ("softmax", "sigmoid"),
+    "psi_input": ("raw", "deviation"),
     "variance_mixing": ("sqrt_weights", "linear", "squared"),
     "phi_prior": ("normal", "l2_log", "gamma", "none"),
 }

@@ -76,6 +76,7 @@ def splicing_encoder(o: SimpleNamespace) -> nn.Module:
         dropout_rate=o.dropout_rate,
         pool_mode=o.pool_mode,
         max_nobs=o.max_nobs,
+        centred=o.psi_input == "deviation",
         linear_head=o.encoder_output_head == "linear",
         **encoder_covariates(o),
     )

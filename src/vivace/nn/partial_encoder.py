@@ -53,6 +53,10 @@ class PartialEncoder(nn.Module):
         "mean" or "sum" over observed entries.
     max_nobs
         Entries computed at a time, the rest being recomputed in the backward pass; below 0: all.
+    centred
+        Enter each ratio as its deviation from the mean usage of its junction (the buffer
+        ``population``), and let an entry without deviation add nothing. The code then says how a cell
+        differs, not which of its events happened to be read.
     linear_head
         Last layer without normalisation, activation and dropout; without it (as first published) means
         are never negative and variances never below log 2.
@@ -91,6 +95,7 @@ class PartialEncoder(nn.Module):
         dropout_rate: float = 0.1,
         pool_mode: str = "mean",
         max_nobs: int = -1,
+        centred: bool = False,
         linear_head: bool = True,
     ):
         super().__init__()
@@ -98,7 +103,9 @@ class PartialEncoder(nn.Module):
         if max_nobs == 0:
             msg = "max_nobs=0 leaves no entry to compute; give a number of entries, or -1 for all"
             raise InvalidArgumentError(msg)
-        self.pool_mode, self.max_nobs = pool_mode, max_nobs
+        self.pool_mode, self.max_nobs, self.centred = pool_mode, max_nobs, centred
+        if centred:
+            self.register_buffer("population", torch.zeros(n_junctions))
         self.feature_embedding = nn.Parameter(torch.randn(n_junctions, code_dim))
         # slot numbers are those of published checkpoints
         self.h_layer = nn.ModuleDict(
@@ -138,23 +145,34 @@ class PartialEncoder(nn.Module):
     def pool(self, observed: Observed) -> torch.Tensor:
         """(B, code_dim) codes of the cells' entries, averaged or summed; 0 if nothing is observed."""
         n = observed.n_observed
-        positive = observed.psi > 0
-        cell, junction = observed.cell[positive], observed.junction[positive]
-        n_zeros = n - torch.bincount(cell, minlength=len(n))
-        first: Any = self.h_layer["0"]
-        nothing = first.bias.unsqueeze(0)  # the first layer's output at psi = 0
-        pooled = n_zeros.unsqueeze(-1).to(nothing) * self._rest(nothing)
+        cell, junction, psi = observed.cell, observed.junction, observed.psi
+        nothing = self._rest(self._first.bias.unsqueeze(0))  # the code of an entry at psi = 0
+        if self.centred:
+            psi = psi - self.population[junction]
+            pooled = nothing.new_zeros(len(n), nothing.shape[1])
+        else:
+            positive = psi > 0
+            cell, junction, psi = cell[positive], junction[positive], psi[positive]
+            n_zeros = n - torch.bincount(cell, minlength=len(n))
+            pooled = n_zeros.unsqueeze(-1).to(nothing) * nothing
         size = self.max_nobs if self.max_nobs > 0 else max(len(cell), 1)
-        parts = [t.split(size) for t in (cell, junction, observed.psi[positive])]
-        for of_cell, of_junction, psi in zip(*parts, strict=True):
+        for of_cell, of_junction, of_psi in zip(
+            *(t.split(size) for t in (cell, junction, psi)), strict=True
+        ):
             if size < len(cell) and torch.is_grad_enabled():
-                codes = checkpoint(self.codes, of_junction, psi, use_reentrant=False)
+                codes = checkpoint(self.codes, of_junction, of_psi, use_reentrant=False)
             else:
-                codes = self.codes(of_junction, psi)
-            pooled = pooled.index_add(0, of_cell, codes)
+                codes = self.codes(of_junction, of_psi)
+            pooled = pooled.index_add(0, of_cell, codes - nothing if self.centred else codes)
         if self.pool_mode == "sum":
             return pooled
+        if self.centred:  # deviations cancel: their mean would shrink as more is observed
+            return pooled / n.clamp(min=1).sqrt().unsqueeze(-1)
         return pooled / n.clamp(min=1).unsqueeze(-1)
+
+    @property
+    def _first(self) -> Any:
+        return self.h_layer["0"]
 
     def codes(self, junction: torch.Tensor, psi: torch.Tensor) -> torch.Tensor:
         """(E, code_dim) codes of entries."""
