@@ -40,7 +40,8 @@ class TrainOptions:
     kl_warmup_fraction
         The same as a fraction of the run; used only without the two above.
     min_kl_weight, max_kl_weight
-        Ends of the KL warm-up.
+        Weight of the KL term at the start and from the end of the warm-up on. A start above the end is
+        a cool-down.
     early_stopping
         Stop when the held-out loss has not improved for a while.
     early_stopping_monitor

@@ -21,6 +21,38 @@ FAST_STEPS = 1200
 """Steps that a data set needs, whatever its size, within the bounds on epochs below."""
 FAST_EPOCHS = (10, 40)
 
+SCVI_PASSES = 15
+"""Passes over up to 20,000 cells; over more cells fewer, in proportion, but at least two."""
+SCVI_STEPS = 250
+"""Steps that even the smallest data set gets."""
+
+
+def scvi_epochs(n_cells: int, batch_size: int) -> int:
+    """Epochs of SCVI's fast recipe.
+
+    Examples
+    --------
+    >>> [scvi_epochs(n_cells, 64) for n_cells in (300, 3000, 10**5, 10**6)]
+    [50, 15, 3, 2]
+    """
+    passes = max(2, min(SCVI_PASSES, math.ceil(SCVI_PASSES * 20_000 / n_cells)))
+    return max(passes, math.ceil(SCVI_STEPS / math.ceil(n_cells / batch_size)))
+
+
+SCVI_FAST: dict[str, Any] = {
+    "lr": 8e-2,
+    "eps": 0.1,
+    "max_epochs": scvi_epochs,
+    "min_kl_weight": 4.0,
+    "kl_warmup_fraction": 0.8,
+}
+"""What SCVI's fast recipe has of its own; docs/recipe.md says how it was found.
+
+The weight of the KL term falls from 4 to 1 over the run rather than rising to 1: a strong KL term while
+much is still moving drives batches out of the latent space.
+"""
+KL_WARMUPS = {"n_epochs_kl_warmup", "n_steps_kl_warmup", "kl_warmup_fraction"}
+
 CLASSIC: dict[str, Any] = {"batch_size": 128, "lr": 1e-3, "n_epochs_kl_warmup": 400}
 
 
@@ -61,7 +93,8 @@ def make_options(
     overrides
         Options the user gave; they win. None values count as not given.
     model
-        Options of this model for each recipe, where they differ.
+        Options of this model for each recipe, where they differ; ``max_epochs`` may be a function
+        of the number of cells and the batch size.
 
     Raises
     ------
@@ -69,9 +102,12 @@ def make_options(
         If the recipe or an option is not known.
     """
     check_choice("recipe", recipe, RECIPES)
+    given = {key: value for key, value in overrides.items() if value is not None}
     chosen = dict(FAST if recipe == "fast" else CLASSIC)
     chosen |= (model or {}).get(recipe, {})
-    chosen |= {key: value for key, value in overrides.items() if value is not None}
+    if KL_WARMUPS & given.keys():  # who asks for a warm-up means one that rises from 0
+        chosen.pop("min_kl_weight", None)
+    chosen |= given
     unknown = [key for key in chosen if key not in option_names()]
     if unknown:
         msg = f'training option "{unknown[0]}" is not known. {nearest(unknown[0], option_names())}'
@@ -88,4 +124,6 @@ def make_options(
                 VivaceWarning,
                 stacklevel=4,
             )
+    if callable(chosen["max_epochs"]):
+        chosen["max_epochs"] = chosen["max_epochs"](n_cells, chosen["batch_size"])
     return TrainOptions(**chosen)

@@ -1,0 +1,45 @@
+"""What the named recipes promise, for any number of cells."""
+
+from __future__ import annotations
+
+import pytest
+
+from vivace.train.recipes import SCVI_FAST, make_options, scvi_epochs
+
+CELLS = [1, 63, 64, 65, 300, 2_000, 20_000, 20_001, 150_000, 10**6, 10**8]
+MODEL = {"fast": SCVI_FAST}
+
+
+@pytest.mark.parametrize("n_cells", CELLS)
+def test_fast_ends_with_the_whole_kl_weight_whatever_the_size(n_cells):
+    found = make_options("fast", n_cells, {}, MODEL)
+    per_epoch = -(-n_cells // found.batch_size)
+    n_steps = found.max_epochs * per_epoch
+    last = found.kl_weight(found.max_epochs - 1, n_steps - 1, n_steps)
+    assert last == pytest.approx(found.max_kl_weight, rel=0.01)
+    assert found.max_epochs >= 2
+
+
+def test_passes_shrink_with_the_cells_and_small_data_gets_its_steps():
+    epochs = [scvi_epochs(n, 64) for n in CELLS]
+    assert epochs == sorted(epochs, reverse=True)
+    assert all(scvi_epochs(n, 64) * -(-n // 64) >= 250 for n in CELLS)
+
+
+def test_kl_weight_falls_over_the_run_and_never_below_its_end():
+    found = make_options("fast", 3000, {}, MODEL)
+    weights = [found.kl_weight(0, step, 1000) for step in range(1000)]
+    assert weights[0] == found.min_kl_weight > found.max_kl_weight
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] == found.max_kl_weight
+
+
+@pytest.mark.parametrize("warmup", ["n_epochs_kl_warmup", "n_steps_kl_warmup"])
+def test_a_users_warm_up_rises_from_zero(warmup):
+    found = make_options("fast", 3000, {warmup: 10}, MODEL)
+    assert found.kl_weight(0, 0, 1000) == 0
+    assert found.kl_weight(10, 10, 1000) == 1
+
+
+def test_a_users_number_of_epochs_wins():
+    assert make_options("fast", 3000, {"max_epochs": 3}, MODEL).max_epochs == 3
