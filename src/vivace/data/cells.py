@@ -12,7 +12,7 @@ from vivace.data.checks import check_finite, check_object, get_matrix
 from vivace.data.schema import Field, Schema, codes_of, numeric_values
 from vivace.data.sources import MemorySource, Rows
 from vivace.data.sources.normalise import TRANSFORMS
-from vivace.errors import InvalidDataError, nearest
+from vivace.errors import InvalidDataError, missing_key, nearest
 from vivace.kernels import csr_tensor
 
 
@@ -71,6 +71,9 @@ class Cells:
         """The matrix's rows as they are stored, in blocks, as scipy CSR or numpy arrays."""
         from scipy import sparse
 
+        if Keys.X not in self.sources:
+            msg = "this needs counts, but these cells were minified: pass adata= with the counts"
+            raise InvalidDataError(msg)
         for start in range(0, len(rows), size):
             read = self.sources[Keys.X].read(rows[start : start + size])
             if read.dense is not None:
@@ -93,6 +96,8 @@ def read_columns(adata: Any, field: Field) -> np.ndarray:
         return np.arange(n, dtype=np.int64)[:, None]
     if not field.columns:  # no key given: one category that holds all
         return np.zeros((n, 1), dtype=np.int64)
+    if field.kind == "obsm":
+        return obsm_values(adata, field.columns[0])
     if field.kind == "categorical":
         columns = [
             codes_of(adata.obs, name, categories, field.key)
@@ -104,6 +109,15 @@ def read_columns(adata: Any, field: Field) -> np.ndarray:
     else:
         columns = [numeric_values(adata.obs, name, field.key) for name in field.columns]
     return np.stack(columns, axis=1)
+
+
+def obsm_values(adata: Any, key: str) -> np.ndarray:
+    """An array of ``obsm`` as (N, n_columns) float32, all finite."""
+    if key not in adata.obsm:
+        raise missing_key("obsm", key, "adata.obsm", adata.obsm.keys())
+    values = np.asarray(adata.obsm[key], dtype=np.float32).reshape(adata.n_obs, -1)
+    check_finite(values, f'adata.obsm["{key}"]', nonnegative=False)
+    return values
 
 
 def balance(codes: np.ndarray) -> np.ndarray:

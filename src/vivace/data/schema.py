@@ -27,9 +27,9 @@ class Field:
     kind
         "matrix" (the layer's rows), "categorical" (codes of obs columns), "numeric" (obs columns as
         they are), "balance" (weights, 1 on average, that give every category of an obs column the same
-        total), or "index" (the row number of the cell).
+        total), "obsm" (an array as it is), or "index" (the row number of the cell).
     columns
-        Names of obs columns; of a matrix, its layer, or empty for ``X``.
+        Names of obs columns; of a matrix, its layer, or empty for ``X``; of an array, its key in obsm.
     categories
         Of categorical fields, for each column its categories in the order of their codes.
     transform

@@ -56,6 +56,7 @@ use_observed_lib_size, latent_distribution
     """
 
     module: JointEmbeddingVAE
+    module_class = JointEmbeddingVAE
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(
@@ -95,6 +96,3 @@ use_observed_lib_size, latent_distribution
             latent_distribution=latent_distribution,
             **module_kwargs,
         )
-
-    def _build_module(self) -> JointEmbeddingVAE:
-        return JointEmbeddingVAE(**self._module_arguments())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,14 @@ from scipy import sparse
 
 from vivace._types import Keys
 from vivace.analysis import differential, expression, fit_quality, groups, latent
-from vivace.data.schema import write_schema
+from vivace.data.schema import Schema, write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidArgumentError, InvalidDataError
 from vivace.models import query
 from vivace.models.base import BaseModel
+from vivace.models.minify import is_minified, minified
 from vivace.modules.vae import VAE
+from vivace.train.recipes import SCVI_FAST
 
 
 class SCVI(BaseModel):
@@ -62,6 +64,8 @@ class SCVI(BaseModel):
     """
 
     module: VAE
+    module_class: ClassVar[type[VAE]] = VAE
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"fast": SCVI_FAST}
 
     def __init__(
         self,
@@ -136,7 +140,9 @@ class SCVI(BaseModel):
         write_schema(adata, schema)
 
     def _build_module(self) -> VAE:
-        return VAE(**self._module_arguments())
+        module = self.module_class(**self._module_arguments())
+        module.minified_data_type = _minified_type(self.schema)
+        return module
 
     def _module_arguments(self) -> dict[str, Any]:
         """Arguments of the module: what the schema says of the data, then the user's options."""
@@ -457,6 +463,38 @@ class SCVI(BaseModel):
         """
         return query.prepare_query_anndata(adata, reference_model)
 
+    def minify_adata(self) -> Any:
+        """Keep each cell's posterior and library size instead of its counts.
+
+        The model goes on with the small cells: latent space, denoised expression and simulated counts
+        stay as they were; what compares with counts (ELBO, marginal likelihood, training, differential
+        expression) then needs ``adata=`` with counts of a model that was not minified.
+
+        Returns
+        -------
+        AnnData without counts, to be saved beside the model and passed to ``load``. The object that
+        the model had before is not modified.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the cells are minified already, or the library size is latent.
+
+        Examples
+        --------
+        >>> import vivace
+        >>> adata = vivace.datasets.simulate("batches", n_cells=100, n_genes=30)
+        >>> vivace.SCVI.setup_anndata(adata)
+        >>> model = vivace.SCVI(adata)
+        >>> model.train(max_epochs=1, progress=False)
+        >>> small = model.minify_adata()
+        >>> small.X is None, model.get_latent_representation().shape
+        (True, (100, 10))
+        """
+        self.adata, self.schema = minified(self)
+        self.module.minified_data_type = _minified_type(self.schema)
+        return self.adata
+
     # differential expression --------------------------------------------------------------------
 
     def differential_expression(
@@ -644,3 +682,7 @@ class SCVI(BaseModel):
             n_mc_samples_per_pass,
         )
         return values.mean().item() if return_mean else values
+
+
+def _minified_type(schema: Schema) -> str | None:
+    return "latent_posterior_parameters" if is_minified(schema) else None

@@ -457,14 +457,12 @@ class VAE(BaseModule):
         ValueError
             If the counts were minified away.
         """
-        if Keys.X not in tensors:
-            msg = "the loss needs counts, but these data were minified without them"
-            raise InvalidArgumentError(msg)
+        counts = self._counts(tensors)
         qz, ql = inference_outputs["qz"], inference_outputs["ql"]
         pz, pl = generative_outputs["pz"], generative_outputs["pl"]
         kl_z = kl_divergence(qz, pz).sum(-1)
         kl_l = torch.zeros_like(kl_z) if ql is None else kl_divergence(ql, pl).sum(-1)
-        reconstruction = -generative_outputs["px"].log_prob_sum(tensors[Keys.X])
+        reconstruction = -generative_outputs["px"].log_prob_sum(counts)
         payload = {"z": inference_outputs["z"], "batch": tensors[Keys.BATCH]}
         if Keys.LABELS in tensors:
             payload["labels"] = tensors[Keys.LABELS]
@@ -475,6 +473,13 @@ class VAE(BaseModule):
             extra_metrics=payload if self.extra_payload_autotune else None,
             n_obs_minibatch=qz.loc.shape[0],
         )
+
+    @staticmethod
+    def _counts(tensors: Minibatch) -> torch.Tensor:
+        if Keys.X not in tensors:
+            msg = "this needs counts, but these cells were minified without them"
+            raise InvalidArgumentError(msg)
+        return tensors[Keys.X]
 
     # questions ----------------------------------------------------------------------------------
 
@@ -567,7 +572,7 @@ class VAE(BaseModule):
         drawn = {"z": self.z_encoder.z_transformation(u), "library": library}
         generative_outputs = self.generative(**self._get_generative_input(tensors, drawn))
         prior = Normal(torch.zeros_like(u), torch.ones_like(u), validate_args=False)
-        log_weights = generative_outputs["px"].log_prob_sum(tensors[Keys.X])
+        log_weights = generative_outputs["px"].log_prob_sum(self._counts(tensors))
         log_weights = log_weights + (prior.log_prob(u) - qz.log_prob(u)).sum(-1)
         if ql is not None:
             pl = generative_outputs["pl"]
