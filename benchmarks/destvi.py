@@ -262,7 +262,9 @@ def main() -> None:
         for seed in range(options.seeds):
             problem = PROBLEMS[name](options.spots, options.genes, seed)
             for method in options.methods + ["scvi-tools 1.4.2"] * options.scvi:
+                started = time.process_time()
                 row = measure(problem, METHODS[method](problem, seed))
+                row["cpu seconds"] = time.process_time() - started  # tells on busy machines
                 rows.append({"data": name, "method": method, "seed": seed, **row})
                 print(
                     {k: v if isinstance(v, str) else round(v, 4) for k, v in rows[-1].items()},

@@ -269,6 +269,18 @@ def test_fine_types_are_the_triple_sum(problem, reference):
     np.testing.assert_allclose(found.sum(1), out["v"][0, :, :3].sum(1).detach(), rtol=1e-4)
 
 
+def test_the_shared_latent_has_a_row_for_every_spot(problem, reference, model):
+    shared = fitted(reference, problem[1].copy(), n_latent_amortization=3)
+    latent = shared.get_latent_representation(batch_size=7)
+    assert latent.shape == (N, 3)
+    np.testing.assert_allclose(latent, shared.get_latent_representation(), rtol=1e-4, atol=1e-5)
+    mean, variance = shared.get_latent_representation(return_dist=True)
+    np.testing.assert_array_equal(mean, shared.get_latent_representation())
+    assert (variance > 0).all()
+    with pytest.raises(UnsupportedError, match="n_latent_amortization"):
+        model.get_latent_representation()
+
+
 def test_unknown_types_are_named(model):
     with pytest.raises(MissingKeyError, match="Did you mean"):
         model.get_scale_for_ct("type_O")

@@ -204,6 +204,15 @@ def states(module: Any, batches: Batches) -> np.ndarray:
 
 
 @torch.inference_mode()
+def spot_latent(module: Any, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the latent variable that the encoders share, two (N, M) float32 arrays."""
+    posteriors = [infer(module, tensors)["qz"] for tensors in batches]
+    means = torch.cat([qz.loc[0] for qz in posteriors])
+    variances = torch.cat([qz.scale[0] ** 2 for qz in posteriors])
+    return means.cpu().numpy(), variances.cpu().numpy()
+
+
+@torch.inference_mode()
 def type_expression(module: Any, batches: Batches, code: int) -> np.ndarray:
     """Normalised expression of one type in each spot, (N, G), rows sum to 1."""
     blocks = []

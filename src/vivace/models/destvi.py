@@ -14,7 +14,7 @@ import torch
 from scipy import sparse
 
 from vivace._types import Keys
-from vivace.analysis import deconvolution, latent
+from vivace.analysis import deconvolution
 from vivace.data import Cells
 from vivace.data.schema import UNS_KEY, Field, read_schema, write_schema
 from vivace.data.setup import count_schema
@@ -552,18 +552,15 @@ class DestVI(BaseModel):
         self,
         adata: Any = None,
         indices: Any = None,
-        give_mean: bool = True,
         batch_size: int | None = None,
         return_dist: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Latent variable that the encoders share, (n, M); needs ``n_latent_amortization``.
+        """Mean of the latent variable that the encoders share, (n, M); needs ``n_latent_amortization``.
 
         Parameters
         ----------
         adata, indices, batch_size
             As in :meth:`get_proportions`.
-        give_mean
-            Posterior mean, or one draw.
         return_dist
             Return the posterior's mean and variance instead.
 
@@ -576,10 +573,8 @@ class DestVI(BaseModel):
             msg = "spots have no latent of their own: build the model with n_latent_amortization"
             raise UnsupportedError(msg)
         batches = self._loader(adata, indices, batch_size)
-        means, variances = latent.latent_distribution(self.module, batches)
-        if return_dist:
-            return means[0], variances[0]
-        return means[0] if give_mean else latent.latent_sample(self.module, batches)[0]
+        means, variances = deconvolution.spot_latent(self.module, batches)
+        return (means, variances) if return_dist else means
 
     # helpers ------------------------------------------------------------------------------------
 
