@@ -53,7 +53,8 @@ def test_latent_representation(model):
     mean = model.get_latent_representation()
     assert mean.shape == (N, 4)
     assert mean.dtype == np.float32
-    assert (mean == model.get_latent_representation(batch_size=7)).mean() > 0.99
+    again = model.get_latent_representation(batch_size=7)  # sums in another order: rounding only
+    np.testing.assert_allclose(again, mean, atol=1e-5)
     loc, variance = model.get_latent_representation(return_dist=True)
     assert (loc == mean).all()
     assert (variance > 0).all()
