@@ -39,6 +39,7 @@ VARIANTS: dict[str, tuple[dict, float]] = {  # constructor options, weight of th
     "joint prior": ({"joint_prior": True}, 2.0),
     "standard normal": ({"prior": "standard_normal"}, 2.0),
     "cycle 10": ({}, 10.0),
+    "cycle 30": ({}, 30.0),
 }
 
 
@@ -46,7 +47,7 @@ def data_sets(names: list[str], n_genes: int) -> Iterator[tuple[str, anndata.Ann
     """Raw counts with ``obs["system"]`` and ``obs["label"]``."""
     for name in names:
         if name == "simulated":
-            adata = simulate("systems", n_cells=2000, n_genes=n_genes, seed=0)
+            adata = simulate("systems", n_cells=2000, n_genes=n_genes, system_effect=0.4, seed=0)
             adata.X = adata.layers["counts"]
             yield name, prepare(adata, adata.obs["system"], n_genes)
             continue

@@ -208,3 +208,16 @@ def test_integration_summary(model: SysVI, adata: anndata.AnnData):
     assert "kinds_before" not in model.get_integration_summary()
     with pytest.raises(KeyError, match="labels_key"):
         model.get_integration_summary("kind")
+
+
+def test_a_query_brings_a_new_system_and_leaves_the_reference_as_it_was():
+    data = make(n_systems=3)
+    new = (data.obs["system"] == "system_2").to_numpy()
+    reference = build(data[~new].copy())
+    reference.train(max_epochs=3, progress=False)
+    known = reference.get_latent_representation()
+    model = SysVI.load_query_data(data[new].copy(), reference)
+    model.train(max_epochs=3, progress=False)
+    assert model.module.n_batch == 3
+    assert model.get_latent_representation().shape == (new.sum(), 4)
+    np.testing.assert_array_equal(model.get_latent_representation(data[~new].copy()), known)

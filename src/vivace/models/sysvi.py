@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from vivace.data.schema import write_schema
 from vivace.data.setup import normalised_schema
 from vivace.data.sources.normalise import TARGET
 from vivace.errors import InvalidArgumentError, missing_key
+from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.modules.sysvae import SysVAE
 from vivace.settings import settings
@@ -195,6 +196,61 @@ class SysVI(BaseModel):
             msg = f"pseudoinputs_data_indices has {len(rows)} rows; expected n_prior_components={k}"
             raise InvalidArgumentError(msg)
         return rows
+
+    # query ------------------------------------------------------------------------------------
+
+    @classmethod
+    def load_query_data(
+        cls,
+        adata: Any,
+        reference_model: Any,
+        freeze_dropout: bool = False,
+        freeze_expression: bool = True,
+        freeze_decoder_first_layer: bool = True,
+        freeze_batchnorm_encoder: bool = True,
+        freeze_batchnorm_decoder: bool = True,
+        unfrozen: bool = False,
+    ) -> Self:
+        """A model of new cells that learns their systems and samples and keeps the reference.
+
+        Parameters
+        ----------
+        adata
+            New cells, with the obs columns that the reference was set up with; not modified.
+        reference_model
+            Trained model, or the folder it was saved to.
+        freeze_dropout, freeze_expression, freeze_decoder_first_layer, freeze_batchnorm_encoder, \
+freeze_batchnorm_decoder, unfrozen
+            As in :meth:`vivace.SCVI.load_query_data`.
+
+        Returns
+        -------
+        A model that is to be trained.
+
+        Raises
+        ------
+        InvalidDataError
+            If genes are missing; :meth:`prepare_query_anndata` fills them in.
+        InvalidArgumentError
+            If the reference is another kind of model, or there is nothing new to learn.
+        """
+        freeze = query.Freeze(
+            freeze_dropout,
+            freeze_expression,
+            freeze_decoder_first_layer,
+            freeze_batchnorm_encoder,
+            freeze_batchnorm_decoder,
+            unfrozen,
+        )
+        return query.load_query_data(cls, adata, reference_model, freeze)
+
+    @staticmethod
+    def prepare_query_anndata(adata: Any, reference_model: BaseModel) -> Any:
+        """A copy of new cells with the reference's genes, zeros where they are missing.
+
+        See :func:`vivace.models.query.prepare_query_anndata`.
+        """
+        return query.prepare_query_anndata(adata, reference_model)
 
     # latent space -------------------------------------------------------------------------------
 
