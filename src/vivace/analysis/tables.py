@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from vivace._types import Keys
 from vivace.analysis.differential_tables import differential_table
+from vivace.analysis.populations import write_contrast
+from vivace.analysis.splicing_tables import write_splicing
 from vivace.errors import NotTrainedError, missing_key
 from vivace.settings import seeded
 
@@ -44,7 +47,7 @@ def write_tables(
     the tables with a row a cell and for the posterior predictive.
 
     Models with a background and a salient latent space have the former in ``latent.csv``, the latter in
-    ``salient.csv``, and how well each tells conditions apart in ``conditions.csv``.
+    ``salient.csv``, and what :func:`vivace.analysis.populations.write_contrast` writes.
 
     Parameters
     ----------
@@ -98,13 +101,15 @@ def write_tables(
     if "salient" in spaces:
         salient = latent_table(model, rows, columns, **spaces["salient"])
         salient.to_csv(folder / "salient.csv", index_label="cell")
-    if hasattr(model, "get_condition_summary"):
-        model.get_condition_summary().to_csv(folder / "conditions.csv", index_label="condition")
     labels = label_column(model, columns)
     if hasattr(model, "get_integration_summary"):
         mixing = model.get_integration_summary(labels, indices=rows)
         mixing.to_csv(folder / "integration.csv", index_label="kind")
     with seeded(seed):
+        if "salient" in spaces:
+            write_contrast(model, folder, {"background": latent, "salient": salient}, labels)
+        if hasattr(model, "get_normalized_splicing"):
+            write_splicing(model, folder, labels, rows, seed)
         if hasattr(model, "posterior_predictive_sample"):
             gene_table(model, rows).to_csv(folder / "genes.csv")
         compared = None if labels is None else differential_table(model, labels)
@@ -211,6 +216,9 @@ def counts(model: Any) -> Any:
     """Counts of the model's data, (N, G), genes in the model's order."""
     layer = column_of(model, Keys.X)
     adata = model.adata
+    if hasattr(adata, "mod"):  # several matrices: that of the genes, with a row for every cell
+        blocks = model._cells().blocks(np.arange(adata.n_obs))
+        return sparse.vstack([sparse.csr_array(block) for block in blocks], format="csr")
     matrix = adata.X if layer is None else adata.layers[layer]
     matrix = matrix.tocsr() if hasattr(matrix, "tocsr") else np.asarray(matrix)
     if list(adata.var_names) == list(model.var_names):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vivace.cli.words import note
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError
@@ -43,6 +43,31 @@ def read_cells(path: Path) -> AnnData:
         note("Note: some gene names occur twice; the later ones get a number (-1, -2 ...).")
         cells.var_names_make_unique()
     return cells
+
+
+def read_paired_cells(path: Path) -> Any:
+    """Read an .h5mu file.
+
+    Raises
+    ------
+    MissingKeyError
+        There is no such file.
+    InvalidDataError
+        It is no .h5mu file, or a damaged one.
+    """
+    import mudata
+
+    if not path.exists():
+        raise MissingKeyError(f'the file "{path}" was not found.{near(path)}')
+    if path.suffix != ".h5mu":
+        msg = f'"{path}" is not an .h5mu file; save genes and junctions as one (MuData.write_h5mu)'
+        raise InvalidDataError(msg)
+    try:
+        with mudata.set_options(pull_on_update=False):
+            return mudata.read_h5mu(path)
+    except Exception as error:
+        msg = f'"{path}" cannot be read as .h5mu; is it complete? ({first_line(error)})'
+        raise InvalidDataError(msg) from error
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from typer.core import TyperGroup
 
-from vivace.cli.files import check_new_run, new_folder, read_cells
+from vivace.cli.files import check_new_run, new_folder, read_cells, read_paired_cells
 from vivace.cli.options import from_dataclass, from_signature, parameter, with_options
 from vivace.cli.words import say
 from vivace.errors import InvalidArgumentError, missing_key, nearest
@@ -33,6 +33,8 @@ class Fit:
         Options that no signature knows.
     own_train
         From the cells and the values of ``own`` to arguments of ``train``.
+    setup
+        Method that describes the cells; "setup_mudata" of models that read .h5mu files.
     """
 
     model: str
@@ -40,6 +42,7 @@ class Fit:
     needs: tuple[str, ...] = ()
     own: tuple[Any, ...] = ()
     own_train: Callable[[Any, dict[str, Any]], dict[str, Any]] = lambda cells, values: {}
+    setup: str = "setup_anndata"
 
 
 NOT_FOR_THE_SHELL = ("compat",)
@@ -103,12 +106,13 @@ def fit_parameters(fit: Fit) -> list[Any]:
     model: Any = MODELS[fit.model]
     data, net, training, fine = PANELS
     train = from_signature(BaseModel.train, BaseModel.train.__doc__, training)
-    setup = from_signature(model.setup_anndata, model.setup_anndata.__doc__, data)
+    describe = getattr(model, fit.setup)
+    setup = from_signature(describe, describe.__doc__, data)
     options = [
         *FILES,
         *fit.own,
         *(p.replace(default=p.empty) if p.name in fit.needs else p for p in setup),
-        *GENES,
+        *(GENES if fit.setup == "setup_anndata" else [p for p in GENES if p.name == "colour"]),
         *from_signature(model.__init__, model.__doc__, net),
         *from_dataclass(TrainOptions, training, only=lambda n: n in COMMON),
         *(p for p in train if p.name in TRAIN),
@@ -130,11 +134,11 @@ def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) 
 
     model_class: Any = MODELS[fit.model]
     own = {p.name: values.pop(p.name) for p in fit.own}
-    setup, options, train = split_values(model_class, values)
-    cells = read_cells(data)
+    setup, options, train = split_values(model_class, values, fit.setup)
+    cells = read_cells(data) if fit.setup == "setup_anndata" else read_paired_cells(data)
     say(f"Read {cells.n_obs:,} cells x {cells.n_vars:,} genes from {data.name}.")
     check_columns(values["colour"], cells.obs)
-    top = values["n_top_genes"]
+    top = values.get("n_top_genes", 0)
     if 0 < top < cells.n_vars:
         kept = variable_genes(
             cells, top, layer=setup.get("layer"), batch_key=setup.get("batch_key")
@@ -142,7 +146,7 @@ def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) 
         cells = cells[:, kept].copy()
         say(f"Kept the {top:,} most variable genes (--n-top-genes 0 keeps all).")
     train |= fit.own_train(cells, own)
-    model_class.setup_anndata(cells, **setup)
+    getattr(model_class, fit.setup)(cells, **setup)
     model = model_class(cells, **options)
     say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
     model.train(**train)
@@ -163,10 +167,10 @@ def check_columns(names: list[str] | None, obs: Any) -> None:
 
 
 def split_values(
-    model: Any, values: dict[str, Any]
+    model: Any, values: dict[str, Any], describe: str = "setup_anndata"
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Arguments of setup, constructor and training from the values of the options."""
-    setup = {p.name for p in from_signature(model.setup_anndata, None, "")}
+    setup = {p.name for p in from_signature(getattr(model, describe), None, "")}
     net = {p.name for p in from_signature(model.__init__, None, "")}
     given = {k: v for k, v in values.items() if v is not None and v != []}
     own = {"n_top_genes", "colour"}
@@ -312,6 +316,12 @@ FITS = {
         "Learn how cells differ within their types: the reference that DestVI reads spots with (vivace "
         "deconvolve trains one by itself).",
         needs=("labels_key",),
+    ),
+    "splicevi": Fit(
+        "SPLICEVI",
+        "Put gene expression and alternative splicing into one latent space (SpliceVI): an .h5mu file "
+        "with modalities rna and splicing, junction counts, and the event of each junction.",
+        setup="setup_mudata",
     ),
     "contrastivevi": Fit(
         "ContrastiveVI",

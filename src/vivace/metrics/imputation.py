@@ -209,7 +209,7 @@ def psi_imputation(
     events = model.event_codes
     counts = model.get_junction_counts(data)[rows]
     kept, hidden = hide_events(counts, events, fraction, seed)
-    cell, junction, reads, totals, pair = _hidden_entries(hidden, events)
+    cell, junction, reads, totals, pair = hidden_entries(hidden, events)
     masked = with_junction_counts(model, data, rows, kept)
     means = {"model": model.get_normalized_splicing(masked, entries=(cell, junction))}
     learned = model.get_junction_counts(own)[np.arange(own.n_obs) if train is None else train]
@@ -228,7 +228,7 @@ def psi_imputation(
     return pd.DataFrame(table).T.assign(n_entries=len(reads))
 
 
-def _hidden_entries(hidden: sparse.csr_array, events: np.ndarray) -> tuple[np.ndarray, ...]:
+def hidden_entries(hidden: sparse.csr_array, events: np.ndarray) -> tuple[np.ndarray, ...]:
     """Cell, junction, reads, total and pair of every junction of every hidden event with a choice.
 
     Events with a single junction are left out: their ratio is 1 whatever happens.

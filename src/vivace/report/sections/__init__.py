@@ -15,6 +15,7 @@ from vivace.report.sections.latent import latent
 from vivace.report.sections.predictive import predictive
 from vivace.report.sections.settings import settings
 from vivace.report.sections.spatial import spatial
+from vivace.report.sections.splicing import splicing
 from vivace.report.sections.training import training
 
 SECTIONS: list[Callable[[Run], Section | None]] = [
@@ -23,6 +24,7 @@ SECTIONS: list[Callable[[Run], Section | None]] = [
     contrast,
     integration,
     spatial,
+    splicing,
     training,
     differential,
     predictive,
