@@ -187,12 +187,14 @@ def print_table(title: str, runs: list[Figures]) -> None:
         print(f"| {name} | {shown} |", flush=True)
 
 
-def speed(n_cells: int = 8_000, n_genes: int = 2000, repeats: int = 3) -> None:
+def speed(depth: float, n_cells: int = 8_000, n_genes: int = 2000, repeats: int = 3) -> None:
     """Cells of both populations trained on per second of the processor, best of some runs.
 
     Processor time, because the machine may be shared; both run on one thread.
     """
-    adata = vivace.datasets.simulate("contrastive", n_cells=n_cells, n_genes=n_genes)
+    adata = vivace.datasets.simulate(
+        "contrastive", n_cells=n_cells, n_genes=n_genes, library_median=depth
+    )
     target = condition_is("treated")(adata)
     best = {"vivace": 0.0, "scvi-tools": 0.0}
     for _ in range(repeats):  # in turns, so that both meet the same neighbours
@@ -230,4 +232,5 @@ if __name__ == "__main__":
     if "baseline" in wanted:
         quality({"scvi-tools": theirs})
     if "speed" in wanted:
-        speed()
+        for depth in (400.0, 1000.0):
+            speed(depth)

@@ -10,7 +10,7 @@ import pandas as pd
 from vivace.report.page import Figure, Section, Table
 from vivace.report.run import Run
 from vivace.report.sections.latent import maps
-from vivace.report.words import number
+from vivace.report.words import number, percent
 
 SHARED = (
     "Background space: what all cells share.",
@@ -34,7 +34,10 @@ def contrast(run: Run) -> Section | None:
         blocks += [titled(left, "Background", *SHARED), titled(right, "Salient", *NEW)]
     conditions = run.table("conditions", ("n_cells",))
     if conditions is not None:
-        blocks.append(separation(conditions))
+        blocks.append(separation(conditions, run.table("kinds")))
+    genes = run.table("salient_genes", ("group1", "lfc_mean", "proba_de"))
+    if genes is not None:
+        blocks += [genes_of(str(name), own) for name, own in genes.groupby("group1", sort=False)]
     lead = f"Two maps of the same cells: left what all cells share, right what is new. {words}"
     return Section("latent", "The maps of cells", lead, blocks)
 
@@ -45,12 +48,32 @@ def titled(figure: Figure, space: str, text: str, good: str) -> Figure:
     return replace(figure, title=title, alt=f"{space} space. {figure.alt}", text=text, good=good)
 
 
-def separation(conditions: pd.DataFrame) -> Table:
-    """How well 15 neighbours tell a target cell from a background cell in each space."""
-    names = ["salient_separation", "background_separation"]
+def separation(conditions: pd.DataFrame, kinds: pd.DataFrame | None) -> Table:
+    """How well 15 neighbours tell conditions from the background, and kinds of cells, in each space."""
     rows = [
-        [str(name), number(row["n_cells"]), *(number(row.get(column)) for column in names)]
-        for name, row in conditions.iterrows()
+        [
+            f"{name} from background",
+            number(row["n_cells"]),
+            number(row["salient_separation"]),
+            number(row["background_separation"]),
+        ]
+        for name, row in conditions.iloc[1:].iterrows()
     ]
-    caption = "Told from background cells by 15 neighbours (0.5 is chance, 1 is always)"
-    return Table(caption, ["", "cells", "salient", "background"], rows)
+    for name, row in () if kinds is None else kinds.iterrows():
+        total = number(conditions["n_cells"].sum())
+        rows.append([f"{name}", total, number(row["salient"]), number(row["background"])])
+    caption = (
+        "Told right by 15 neighbours, mean over groups (1 is always; for two groups 0.5 is chance)"
+    )
+    return Table(caption, ["", "cells", "salient space", "background space"], rows)
+
+
+def genes_of(condition: str, genes: pd.DataFrame) -> Table:
+    """Genes that the salient state changes, the surest first."""
+    rows = [
+        [str(gene), f"{row['lfc_mean']:+.2f}", percent(row["proba_de"])]
+        for gene, row in genes.iterrows()
+    ]
+    bars = [100 * float(p) for p in genes["proba_de"]]
+    caption = f"What is new in {condition}: its cells with and without their salient state"
+    return Table(caption, ["Gene", "log2 fold change", "probability of change"], rows, bars)
