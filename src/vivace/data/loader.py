@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from vivace._types import Minibatch
 from vivace.data.cells import Cells
 
-DEFAULT_BATCH_SIZE = 128
+DEFAULT_BATCH_SIZE = 256
+"""Of questions to a model; training has its own. Larger is hardly faster, and takes more memory."""
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class Loader:
@@ -64,8 +69,7 @@ class Loader:
 
     def epoch(self, epoch: int) -> Iterator[Minibatch]:
         """The minibatches of one pass over the cells."""
-        for rows in self.row_batches(epoch):
-            yield self.cells.minibatch(rows)
+        return ahead(self.cells.minibatch, self.row_batches(epoch))
 
     def row_batches(self, epoch: int) -> Iterator[np.ndarray]:
         """Row numbers of each minibatch of one pass."""
@@ -111,13 +115,33 @@ class ZippedLoader:
         """The zipped minibatches of one pass over the longest stream."""
         first_step = epoch * len(self)
         streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
-        for _ in range(len(self)):
-            rows = {name: next(stream) for name, stream in streams.items()}
-            size = max(map(len, rows.values()))
-            yield {
-                name: loader.cells.minibatch(np.resize(rows[name], size))
-                for name, loader in self.loaders.items()
-            }
+        steps = ({n: next(s) for n, s in streams.items()} for _ in range(len(self)))
+        return ahead(self._minibatches, steps)
+
+    def _minibatches(self, rows: dict[str, np.ndarray]) -> dict[str, Minibatch]:
+        size = max(map(len, rows.values()))
+        return {
+            name: loader.cells.minibatch(np.resize(rows[name], size))
+            for name, loader in self.loaders.items()
+        }
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """``function`` of each item in order; the next one is under way on a thread meanwhile.
+
+    Examples
+    --------
+    >>> list(ahead(abs, [-1, 2]))
+    [1, 2]
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="vivace-loader") as thread:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(thread.submit(function, item))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _endless(loader: Loader, first_step: int) -> Iterator[np.ndarray]:

@@ -16,6 +16,7 @@ from vivace.errors import InvalidArgumentError, TrainingError
 from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.settings import seeded
 from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
 from vivace.train.options import TrainOptions
 from vivace.train.progress import progress_bar
@@ -133,7 +134,7 @@ def make_optimizer(module: BaseModule, options: TrainOptions) -> torch.optim.Opt
     for group in groups:
         group["peak_lr"] = group["lr"]
     kind = torch.optim.AdamW if options.optimizer == "AdamW" else torch.optim.Adam
-    return kind(groups, eps=options.eps, fused=True)
+    return kind(groups, eps=options.eps, fused=True, capturable=options.cuda_graphs)
 
 
 @dataclass
@@ -151,6 +152,7 @@ class Trainer:
     def __post_init__(self):
         self.device = self.module.device
         self.n_steps = self.options.max_epochs * len(self.batches)
+        self.captured = CapturedStep(self) if self.options.cuda_graphs else None
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training cells; returns its metrics.
@@ -171,11 +173,11 @@ class Trainer:
         metrics = EpochMetrics()
         kl_weight = self.options.max_kl_weight
         first = epoch * len(self.batches)
-        for step, tensors in enumerate(self.batches.epoch(epoch), start=first):
+        for step, batch in enumerate(self._stream(epoch), start=first):
             if self.interrupt.requested:
                 break
             kl_weight = self.options.kl_weight(epoch, step, self.n_steps)
-            losses = self.step(to_device(tensors, self.device), step, kl_weight)
+            losses = self.step(batch, step, kl_weight)
             if self.device.type == "cpu":  # elsewhere looking at the loss would wait for the device
                 self._check_finite(losses.loss.item(), epoch, step)
             metrics.add(losses)
@@ -184,12 +186,22 @@ class Trainer:
             self._check_finite(result["train_loss"], epoch, first + len(self.batches) - 1)
         return {**result, "kl_weight": kl_weight}
 
-    def step(self, tensors: Any, step: int, kl_weight: float) -> LossOutput:
-        """Forward, backward, update."""
+    def _stream(self, epoch: int) -> Iterator[Any]:
+        """Minibatches, or only their rows where the cells lie on the device already."""
+        return self.batches.epoch(epoch) if self.captured is None else self.captured.rows_of(epoch)
+
+    def step(self, batch: Any, step: int, kl_weight: float) -> LossOutput:
+        """One step of the schedule on a minibatch, or on its rows."""
         factor = FACTORS[self.options.lr_schedule](step, self.n_steps)
+        if self.captured is not None:
+            return self.captured(batch, factor, kl_weight)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         self.module.on_step(kl_weight)
+        return self.update(to_device(batch, self.device), kl_weight)
+
+    def update(self, tensors: Any, kl_weight: float | torch.Tensor) -> LossOutput:
+        """Forward, backward, update."""
         with self.autocast():
             loss_kwargs = {**self.loss_kwargs, "kl_weight": kl_weight}
             *_, losses = self.module(tensors, loss_kwargs=loss_kwargs)

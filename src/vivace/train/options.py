@@ -60,6 +60,9 @@ class TrainOptions:
         How often a checkpoint is written, where a place for it is given.
     precision
         "float32", or "bf16" for matrix products in bfloat16.
+    cuda_graphs
+        Keep the cells on the CUDA device and replay the whole step as one graph. Experimental: not yet
+        run on a device.
 
     Raises
     ------
@@ -96,6 +99,7 @@ class TrainOptions:
     check_val_every_n_epoch: int = 1
     checkpoint_every_n_epochs: int = 1
     precision: str = "float32"
+    cuda_graphs: bool = False
 
     def __post_init__(self):
         check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
