@@ -145,14 +145,14 @@ def test_two_latent_spaces_stand_side_by_side(make_run):
     assert section is not None
     titles = [block.title for block in section.blocks if block.kind == "figure"]
     assert titles[:2] == ["Background, coloured by cell_type", "Salient, coloured by cell_type"]
-    assert section.blocks[-1].rows == [["treated from background", "5", "0.9", "0.5"]]
+    assert section.blocks[-1].rows == [["treated from background", "0.9", "0.5"]]
     (run / "tables" / "kinds.csv").write_text("column,background,salient\ncell_type,0.8,0.3\n")
     genes = "gene,group1,lfc_mean,proba_de\ngene_1,treated,1.5,0.99\ngene_2,treated,-0.5,0.6\n"
     (run / "tables" / "salient_genes.csv").write_text(genes)
     section = contrast(Run(run))
     assert section is not None
     both, treated = section.blocks[-2:]
-    assert both.rows[-1] == ["cell_type", "10", "0.3", "0.8"]
+    assert both.rows[-1] == ["cell_type", "0.3", "0.8"]
     assert "treated" in treated.caption
     assert treated.rows[0] == ["gene_1", "+1.50", "99 %"]
     assert treated.bars == [99.0, 60.0]

@@ -32,7 +32,7 @@ def contrast(run: Run) -> Section | None:
     blocks: list[Any] = []
     for left, right in zip(shared, new, strict=True):
         blocks += [titled(left, "Background", *SHARED), titled(right, "Salient", *NEW)]
-    conditions = run.table("conditions", ("n_cells",))
+    conditions = run.table("conditions", ("salient_separation",))
     if conditions is not None:
         blocks.append(separation(conditions, run.table("kinds")))
     genes = run.table("salient_genes", ("group1", "lfc_mean", "proba_de"))
@@ -53,19 +53,17 @@ def separation(conditions: pd.DataFrame, kinds: pd.DataFrame | None) -> Table:
     rows = [
         [
             f"{name} from background",
-            number(row["n_cells"]),
             number(row["salient_separation"]),
             number(row["background_separation"]),
         ]
         for name, row in conditions.iloc[1:].iterrows()
     ]
     for name, row in () if kinds is None else kinds.iterrows():
-        total = number(conditions["n_cells"].sum())
-        rows.append([f"{name}", total, number(row["salient"]), number(row["background"])])
+        rows.append([f"{name}", number(row["salient"]), number(row["background"])])
     caption = (
         "Told right by 15 neighbours, mean over groups (1 is always; for two groups 0.5 is chance)"
     )
-    return Table(caption, ["", "cells", "salient space", "background space"], rows)
+    return Table(caption, ["", "salient space", "background space"], rows)
 
 
 def genes_of(condition: str, genes: pd.DataFrame) -> Table:
