@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from vivace.models.scvi import SCVI
 from vivace.modules.joint_embedding import JointEmbeddingVAE
+from vivace.modules.vae import VAE
 
 
 class JointEmbeddingSCVI(SCVI):
@@ -57,7 +58,8 @@ use_observed_lib_size, latent_distribution
 
     module: JointEmbeddingVAE
     module_class = JointEmbeddingVAE
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {}
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"fast": {"keep_best": False}}
+    """The held-out ELBO does not know of the second view: it does not choose the epoch to end with."""
 
     def __init__(
         self,
@@ -96,3 +98,8 @@ use_observed_lib_size, latent_distribution
             latent_distribution=latent_distribution,
             **module_kwargs,
         )
+
+    def _build_module(self) -> VAE:
+        if not self.options["use_joint_embedding"]:
+            self.recipes = SCVI.recipes  # type: ignore[misc]  # trained as SCVI, too
+        return super()._build_module()
