@@ -291,6 +291,10 @@ class BaseModel(ABC):
             progress=progress,
         )
 
+    def _recipes(self) -> dict[str, dict[str, Any]]:
+        """Training options of this model for each recipe; a leaf may fit them to its data."""
+        return self.recipes
+
     def _training_options(
         self, recipe: str, n_cells: int, given: dict[str, Any], plan_kwargs: dict[str, Any] | None
     ) -> tuple[TrainOptions, dict[str, Any]]:
@@ -304,7 +308,9 @@ class BaseModel(ABC):
             }
         loop = {k: v for k, v in plan.items() if k in option_names()}
         loss_kwargs = {k: v for k, v in plan.items() if k not in option_names()}
-        return make_options(recipe, n_cells, {**loop, **_given(given)}, self.recipes), loss_kwargs
+        return make_options(
+            recipe, n_cells, {**loop, **_given(given)}, self._recipes()
+        ), loss_kwargs
 
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
