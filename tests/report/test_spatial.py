@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     shares.to_csv(tables / "proportions.csv")
     (shares * 0 + 0.02).to_csv(tables / "proportion_spread.csv")
     pd.DataFrame(rng.random((40, 2)), names, ["x", "y"]).to_csv(tables / "coordinates.csv")
-    markers = {"type": TYPES, "gene": ["MS4A1", "CD3E", "CD68"], "correlation": [0.7, 0.6, 0.5]}
+    markers = {"type": TYPES, "gene": ["MS4A1", "CD3E", "CD68"], "together": [0.7, 0.6, 0.5]}
     pd.DataFrame(markers).to_csv(tables / "markers.csv", index=False)
     return tmp_path
 
@@ -50,7 +50,7 @@ def test_one_map_a_type_and_one_of_the_uncertainty(folder):
 
 def test_types_without_support_of_their_markers_are_named(folder):
     markers = pd.read_csv(folder / "tables" / "markers.csv")
-    markers.loc[markers["type"] == "T cell", "correlation"] = 0.0
+    markers.loc[markers["type"] == "T cell", "together"] = 0.0
     markers.to_csv(folder / "tables" / "markers.csv", index=False)
     check = spatial(Run(folder)).blocks[0].items[0]
     assert not check.good

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from scipy.cluster.vq import kmeans2
+from scipy.spatial.distance import cdist
 
 from vivace._types import Keys
 from vivace.analysis.latent import infer
@@ -18,6 +18,8 @@ from vivace.modules.base import to_device
 from vivace.settings import seeded
 
 Batches = Iterable[Any]
+MOST_ROUNDS = 100
+"""Rounds of k-means at most."""
 
 # the reference: states of cells -----------------------------------------------------------------
 
@@ -97,10 +99,21 @@ def _members(
     elif len(means) <= n_components:
         found = np.arange(len(means))
     else:
-        rng = np.random.default_rng(seed)
-        start = _spread_centres(means, n_components, rng)
-        found = kmeans2(means.astype(np.float64), start, minit="matrix", missing="raise")[1]
+        found = _k_means(means, n_components, np.random.default_rng(seed))
     return [np.flatnonzero(found == k) for k in np.unique(found)]
+
+
+def _k_means(means: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Cluster of each cell; clusters that lose all their cells are left empty."""
+    centres, found = _spread_centres(means, n, rng), None
+    for _ in range(MOST_ROUNDS):
+        nearest = cdist(means, centres).argmin(axis=1)
+        if found is not None and (nearest == found).all():
+            break
+        found = nearest
+        for k in np.unique(found):
+            centres[k] = means[found == k].mean(axis=0)
+    return nearest
 
 
 def _spread_centres(means: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

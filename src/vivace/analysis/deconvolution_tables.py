@@ -95,9 +95,8 @@ def write_spatial_tables(
 def marker_table(model: Any, proportions: pd.DataFrame, n: int = N_MARKERS) -> pd.DataFrame:
     """Does a type lie where its markers are? One row a type and marker.
 
-    Markers are the genes whose decoded expression in a type most exceeds that in any other type (log2
-    fold, with a ten-thousandth of the molecules added to both). ``correlation`` is Pearson's, over spots,
-    of the logarithm of a marker's counts per 10,000 and the type's proportion.
+    Markers of a type are the genes that set its decoded expression ``p`` most apart from the highest of
+    any other type ``q``, by ``p log2(p / q)``: much more than elsewhere, and enough to be counted.
 
     Parameters
     ----------
@@ -106,32 +105,36 @@ def marker_table(model: Any, proportions: pd.DataFrame, n: int = N_MARKERS) -> p
     proportions
         (N, C) of :meth:`vivace.DestVI.get_proportions`.
     n
-        Markers of a type.
+        Markers of a type at most.
 
     Returns
     -------
-    DataFrame with ``type``, ``gene``, ``log2_fold``, ``correlation``.
+    DataFrame with ``type``, ``gene``, ``log2_fold``; ``correlation``, Pearson's over spots of the
+    logarithm of the gene's counts per 10,000 and the type's proportion; ``together``, the same for the
+    sum of the type's markers.
     """
-    profiles = np.log2(type_profiles(model.module) + 1e-4)  # (C, G)
+    profiles = np.maximum(type_profiles(model.module), 1e-12)  # (C, G)
     matrix = counts(model)
     totals = np.maximum(row_sums(matrix), 1)
-    rows = []
+    tables = []
     for c, label in enumerate(proportions.columns):
-        others = np.delete(profiles, c, axis=0)
-        fold = profiles[c] - (others.max(axis=0) if len(others) else 0.0)
-        for gene in np.argsort(-fold, kind="stable")[:n]:
-            column = matrix[:, [gene]]
-            column = column.toarray() if hasattr(column, "toarray") else column
-            level = np.log1p(1e4 * np.asarray(column, dtype=float).ravel() / totals)
-            rows.append(
-                {
-                    "type": label,
-                    "gene": model.var_names[gene],
-                    "log2_fold": fold[gene],
-                    "correlation": pearson(level, proportions[label].to_numpy()),
-                }
-            )
-    return pd.DataFrame(rows)
+        highest = np.delete(profiles, c, axis=0).max(axis=0) if len(profiles) > 1 else 1.0
+        fold = np.log2(profiles[c] / highest)
+        genes = np.argsort(-profiles[c] * fold, kind="stable")[:n]
+        genes = genes[fold[genes] > 0]
+        of_genes = matrix[:, genes]
+        of_genes = of_genes.toarray() if hasattr(of_genes, "toarray") else of_genes
+        level = 1e4 * np.asarray(of_genes, dtype=float) / totals[:, None]
+        share = proportions[label].to_numpy()
+        table = {
+            "type": label,
+            "gene": model.var_names[genes],
+            "log2_fold": fold[genes],
+            "correlation": [pearson(np.log1p(gene), share) for gene in level.T],
+            "together": pearson(np.log1p(level.sum(axis=1)), share),
+        }
+        tables.append(pd.DataFrame(table))
+    return pd.concat(tables, ignore_index=True)
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:

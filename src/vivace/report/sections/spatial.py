@@ -13,7 +13,7 @@ from vivace.report.run import Run
 from vivace.report.words import number, percent
 
 MOST_MAPS = 24
-AGREES = 0.2  # mean correlation of a type's markers with its proportion
+AGREES = 0.2  # correlation of a type's markers, taken together, with its proportion
 UNSURE = 0.1  # mean standard deviation of a proportion
 
 
@@ -22,7 +22,7 @@ def spatial(run: Run) -> Section | None:
     proportions = run.table("proportions")
     if proportions is None:
         return None
-    spread, markers = run.table("proportion_spread"), run.table("markers", ("gene", "correlation"))
+    spread, markers = run.table("proportion_spread"), run.table("markers", ("gene", "together"))
     place = run.table("coordinates", ("x", "y"))
     blocks: list[Any] = [Checks(checks(spread, markers)), totals(proportions, spread, markers)]
     if place is not None:
@@ -46,8 +46,8 @@ def checks(spread: pd.DataFrame | None, markers: pd.DataFrame | None) -> list[Ch
         agree = by_type(markers)
         weak = [str(name) for name in agree.index[~(agree >= AGREES)]]
         text = (
-            f"Over spots, the markers of a type go with its share: mean correlation "
-            f"{number(agree.mean(), 2)}."
+            f"Over spots, the sum of a type's ten best markers goes with its share: correlation "
+            f"{number(agree.mean(), 2)} on average."
         )
         if weak:
             text += f" Hardly so for {', '.join(weak[:6])}: read their maps with care."
@@ -65,8 +65,8 @@ def checks(spread: pd.DataFrame | None, markers: pd.DataFrame | None) -> list[Ch
 
 
 def by_type(markers: pd.DataFrame) -> pd.Series:
-    """Mean correlation of each type's markers."""
-    return markers["correlation"].groupby(level=0, sort=False).mean()
+    """Correlation of each type's share with its markers, taken together."""
+    return markers["together"].groupby(level=0, sort=False).first()
 
 
 def totals(
