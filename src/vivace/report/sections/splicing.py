@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def event_figure(event: Any, table: pd.DataFrame) -> Figure:
         sheet.axes.set(xlim=(0, 1), xlabel="share of the event's reads")
         sheet.axes.invert_yaxis()
         sheet.axes.grid(visible=False)
-        keys = [c.key for c in colours.values()]
+        keys = [replace(c.key, note="") for c in colours.values()]
     spread = table.groupby("junction")["usage"].agg(lambda v: v.max() - v.min()).max()
     return Figure(
         f"Usage of {event}",
