@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from vivace.errors import InvalidArgumentError
+from vivace.errors import InvalidArgumentError, InvalidDataError
 from vivace.kernels.splicing import event_map, observed_entries
 from vivace.modules import SPLICEVAE
 from vivace.modules.splice_latent import (
@@ -18,6 +18,7 @@ from vivace.modules.splice_latent import (
     masked_weights,
     mix,
 )
+from vivace.modules.splice_reference import convert_reference_state_dict
 from vivace.nn.partial_encoder import Observed, PartialEncoder
 from vivace.nn.splicing_decoder import LinearSplicingDecoder
 
@@ -441,3 +442,18 @@ def test_samples_are_counts():
     drawn = build().sample(cells(), n_samples=3)
     assert drawn.shape == (B, G, 3)
     assert torch.equal(drawn, drawn.round())
+
+
+def test_published_weights_load_without_what_they_do_not_use():
+    module = build(compat="splicevi")
+    published = {k: v + 1 for k, v in module.state_dict().items()}
+    dead = {"mod_weights": torch.ones(1, 1), "l_encoder_expression.output.0.bias": torch.ones(1)}
+    module.load_state_dict(convert_reference_state_dict(published | dead, module))
+    assert torch.equal(module.px_r, published["px_r"])
+    with pytest.raises(InvalidDataError, match="ps_decoder"):
+        old = {"z_decoder_splicing.ps_decoder.fc_layers.Layer 0.0.weight": torch.ones(1)}
+        convert_reference_state_dict(published | old, module)
+    with pytest.raises(InvalidDataError, match="lacks"):
+        convert_reference_state_dict({}, module)
+    with pytest.raises(InvalidDataError, match="shape"):
+        convert_reference_state_dict(published | {"px_r": torch.ones(1)}, module)
