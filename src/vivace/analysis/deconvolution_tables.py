@@ -80,6 +80,7 @@ def write_spatial_tables(
     markers.to_csv(folder / "markers.csv", index=False, float_format="%.5g")
     summary = {
         **data_summary(model, []),
+        "unit": "spots",
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "source": source,
         "notes": list(notes),

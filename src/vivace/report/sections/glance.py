@@ -22,7 +22,7 @@ def glance(run: Run) -> Section:
     """Headline figures and checks."""
     summary = run.summary
     items = [
-        (number(summary["n_cells"]), "cells"),
+        (number(summary["n_cells"]), summary.get("unit", "cells")),
         (number(summary["n_genes"]), "genes"),
         *((metric(m), m["name"]) for m in summary.get("metrics", [])),
     ]

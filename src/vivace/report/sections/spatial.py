@@ -72,9 +72,8 @@ def by_type(markers: pd.DataFrame) -> pd.Series:
 def totals(
     proportions: pd.DataFrame, spread: pd.DataFrame | None, markers: pd.DataFrame | None
 ) -> Table:
-    """One row a type: share of all spots, spots it leads, uncertainty, markers."""
+    """One row a type: share of all spots, uncertainty, markers."""
     mean = proportions.mean().sort_values(ascending=False)
-    leads = proportions.idxmax(axis=1).value_counts()
     agree = pd.Series(dtype=float) if markers is None else by_type(markers)
     rows = []
     for name, share in mean.items():
@@ -82,14 +81,13 @@ def totals(
         rows.append(
             [
                 str(name),
-                percent(float(share)),
-                number(int(leads.get(name, 0))),
-                "–" if unsure is None else f"± {percent(unsure)}",
+                percent(float(share)).replace(" ", "\u00a0"),
+                "–" if unsure is None else percent(unsure).replace(" ", "\u00a0"),
                 number(agree.get(name), 2),
             ]
         )
     bars = [100 * float(share) / float(mean.iloc[0]) for share in mean]
-    header = ["", "mean share", "spots it leads", "uncertainty", "markers"]
+    header = ["", "share", "±", "markers"]
     return Table("All spots together", header, rows, bars)
 
 
