@@ -99,7 +99,7 @@ def write_run(
     names: list[str] = TYPES,
 ) -> Path:
     tables = folder / "tables"
-    tables.mkdir(parents=True)
+    tables.mkdir(parents=True, exist_ok=True)
     (folder / "model.json").write_text(json.dumps({"model": "SCVI", "format_version": 1}))
     cells = latent(n_cells, n_latent, names)
     counted = cells["obs:cell_type"].value_counts().to_dict()

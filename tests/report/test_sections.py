@@ -187,7 +187,7 @@ def differential_run(make_run, **columns) -> Run:
 def test_genes_of_a_group_are_those_that_are_up_surest_first(make_run):
     section = differential(differential_run(make_run))
     listing, first, second = section.blocks
-    assert listing.rows == [["a", "gene_0, gene_2, gene_1", "4"], ["b", "gene_3, gene_0", "0"]]
+    assert listing.rows == [["a", "gene_0, gene_2, gene_1", "4"], ["b", "gene_0, gene_3", "0"]]
     assert listing.bars == [100, 0]
     assert [first.title, second.title] == ["a against the rest", "b against the rest"]
     assert "4 of 4 genes are marked" in first.text
