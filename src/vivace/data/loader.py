@@ -16,7 +16,8 @@ from vivace.data.cells import Cells
 
 DEFAULT_BATCH_SIZE = 256
 """Of questions to a model; training has its own. Larger is hardly faster, and takes more memory."""
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Loader:
