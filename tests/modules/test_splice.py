@@ -450,8 +450,8 @@ def test_published_weights_load_without_what_they_do_not_use():
     dead = {"mod_weights": torch.ones(1, 1), "l_encoder_expression.output.0.bias": torch.ones(1)}
     module.load_state_dict(convert_reference_state_dict(published | dead, module))
     assert torch.equal(module.px_r, published["px_r"])
+    old = {"z_decoder_splicing.ps_decoder.fc_layers.Layer 0.0.weight": torch.ones(1)}
     with pytest.raises(InvalidDataError, match="ps_decoder"):
-        old = {"z_decoder_splicing.ps_decoder.fc_layers.Layer 0.0.weight": torch.ones(1)}
         convert_reference_state_dict(published | old, module)
     with pytest.raises(InvalidDataError, match="lacks"):
         convert_reference_state_dict({}, module)
