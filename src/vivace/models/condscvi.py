@@ -462,10 +462,13 @@ batch_correction, batchid1, batchid2, fdr_target, filter_outlier_cells, **kwargs
         cells, obs = self._cells(adata), (self.adata if adata is None else adata).obs
         plan = groups.make_plan(obs, groupby, group1, group2, idx1, idx2)
         if filter_outlier_cells:
-            plan = groups.keep_inliers(plan, lambda r: self.get_latent_representation(adata, r))
-        batches = groups.correction_batches(
+            plan = groups.keep_inliers(
+                plan, lambda rows: latent.latent_mean(self.module, self._loader(adata, rows))
+            )
+        batches1, batches2 = groups.correction_batches(
             batch_correction,
-            *(None if b is None else self._batch_codes(b) for b in (batchid1, batchid2)),
+            None if batchid1 is None else self._batch_codes(batchid1),
+            None if batchid2 is None else self._batch_codes(batchid2),
             range(self.module.n_batch),
         )
 
@@ -479,8 +482,8 @@ batch_correction, batchid1, batchid2, fdr_target, filter_outlier_cells, **kwargs
             self.var_names,
             plan,
             options=options,
-            batches1=batches[0],
-            batches2=batches[1],
+            batches1=batches1,
+            batches2=batches2,
             rng=np.random.default_rng(int(torch.randint(2**31, ()))),
         )
 
