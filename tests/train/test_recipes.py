@@ -6,7 +6,7 @@ import pytest
 
 from vivace.datasets import simulate
 from vivace.models import SCVI
-from vivace.train.recipes import SCVI_FAST, make_options, scvi_epochs
+from vivace.train.recipes import KL_FALLS, SCVI_FAST, make_options, scvi_epochs
 
 CELLS = [1, 63, 64, 65, 300, 2_000, 20_000, 20_001, 150_000, 10**6, 10**8]
 MODEL = {"fast": SCVI_FAST}
@@ -49,7 +49,7 @@ def test_a_users_number_of_epochs_wins():
 
 def test_kl_weight_falls_only_where_there_are_batches():
     adata = simulate("batches", n_cells=30, n_genes=10, n_batches=2)
-    for key, start in [("batch", 4.0), (None, 0.0)]:
+    for key, start in [("batch", KL_FALLS["min_kl_weight"]), (None, 0.0)]:
         SCVI.setup_anndata(adata, batch_key=key)
         found = make_options("fast", 30, {}, SCVI(adata)._recipes())
         assert found.min_kl_weight == start
