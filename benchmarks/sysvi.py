@@ -1,7 +1,7 @@
 """SysVI: do systems mix, does structure stay, what does each correction change; and its speed.
 
 Usage: sysvi.py [quality] [speed] [--data NAME ...] [--variants NAME ...] [--genes N] [--epochs N]
-                [--seeds N]     (default: quality)
+                [--seeds N] [--steps N]     (default: quality)
 
 quality  two technologies, three studies (../shared/data, skipped when missing), simulated systems
 speed    training steps against scvi-tools' SysVI, the same architecture and minibatches, one thread
@@ -143,10 +143,10 @@ def speed(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     reference = scvi_python()
     for batch_size in (128, 256, 512):
-        ours = {p: step_seconds(batch_size, p) for p in ("float32", "bf16")}
+        ours = {p: step_seconds(batch_size, p, options.steps) for p in ("float32", "bf16")}
         theirs = json.loads(
             subprocess.run(
-                [reference, str(WORKER), str(batch_size)],
+                [reference, str(WORKER), str(batch_size), str(options.steps)],
                 capture_output=True,
                 text=True,
                 check=True,
@@ -161,7 +161,7 @@ def speed(options: argparse.Namespace) -> None:
             )
 
 
-def step_seconds(batch_size: int, precision: str, n_steps: int = 40) -> float:
+def step_seconds(batch_size: int, precision: str, n_steps: int) -> float:
     """Median CPU seconds of one training step, minibatch included."""
     from sysvi_worker import log_values
     from vivace.data import Loader
@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--genes", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     options = parser.parse_args()
     for what in options.what:

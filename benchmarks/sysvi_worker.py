@@ -31,7 +31,7 @@ def log_values() -> anndata.AnnData:
     return adata
 
 
-def main(batch_size: int, n_steps: int = 40) -> None:
+def main(batch_size: int, n_steps: int) -> None:
     """Train on so many minibatches; print the median seconds between their ends as JSON."""
     from lightning.pytorch.callbacks import Callback
     from scvi.external import SysVI
@@ -57,4 +57,4 @@ def main(batch_size: int, n_steps: int = 40) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))
