@@ -230,7 +230,7 @@ def import_(
 
     Nothing in the folder is executed: a file that holds anything but data is refused.
     """
-    from vivace import import_model
+    from vivace.models.table import import_model
     from vivace.cli.files import read_cells
 
     model = import_model(folder, None if data is None else read_cells(data), prefix)
