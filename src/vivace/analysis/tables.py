@@ -309,7 +309,8 @@ def headline(model: Any, latent: pd.DataFrame, columns: list[str]) -> list[dict[
     found = []
     loss = held_out_loss(model)
     if loss is not None:
-        found.append({"name": "held-out loss, nats per cell", "value": loss})
+        unit = "pair of cells" if two_spaces(model) else "cell"
+        found.append({"name": f"held-out loss, nats per {unit}", "value": loss})
     means = latent.filter(regex=r"^latent_\d+$").to_numpy()
     labels = label_column(model, columns)
     if labels is not None and enough(latent[f"obs:{labels}"]):
