@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from vivace.models import (
         SCVI,
         SPLICEVI,
+        CondSCVI,
         ContrastiveVI,
+        DestVI,
         JointEmbeddingSCVI,
         SysVI,
         import_model,
@@ -60,6 +62,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vivace")
     if name not in _LAZY:
         msg = f"module 'vivace' has no attribute {name!r}"
         raise AttributeError(msg)
