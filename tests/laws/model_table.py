@@ -43,6 +43,11 @@ def scvi(adata: Any) -> Any:
     return vivace.SCVI(adata, n_hidden=16, n_latent=3)
 
 
+def joint_embedding(adata: Any) -> Any:
+    vivace.JointEmbeddingSCVI.setup_anndata(adata, batch_key="batch")
+    return vivace.JointEmbeddingSCVI(adata, n_hidden=16, n_latent=3)
+
+
 def contrastivevi(adata: Any) -> Any:
     vivace.ContrastiveVI.setup_anndata(adata)
     return vivace.ContrastiveVI(adata, n_hidden=16, n_background_latent=3, n_salient_latent=2)
@@ -82,6 +87,7 @@ CASES: dict[str, Case] = {
         destvi,
         latent=lambda model: model.get_proportions().to_numpy(),
     ),
+    "JointEmbeddingSCVI": Case(small("batches"), joint_embedding),
     "SCVI": Case(small("batches"), scvi),
     "SPLICEVI": Case(small("splicing", n_events=25, observed=0.3), splicevi),
     "SysVI": Case(small("systems"), sysvi),
