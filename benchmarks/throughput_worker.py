@@ -29,6 +29,15 @@ FAMILY = {"zinb": "SCVI", "nb": "SCVI", "poisson": "SCVI"}
 EPOCHS: list[tuple[float, float]] = []
 
 
+def find(name):
+    """The model class; scvi-tools keeps some apart."""
+    if LIBRARY == "scvi" and not hasattr(models, name):
+        from scvi import external
+
+        return getattr(external, name)
+    return getattr(models, name)
+
+
 def clock():
     return time.perf_counter(), time.process_time()
 
@@ -81,7 +90,7 @@ class Worker:
         if name == "SysVI" and "log" not in self.adata.layers:
             self.adata.layers["log"] = self.adata.X.log1p()
         if name not in self.built:
-            kind = getattr(models, FAMILY.get(name, name))
+            kind = find(FAMILY.get(name, name))
             keys = {
                 "CondSCVI": {"labels_key": "label"},
                 "SysVI": {"layer": "log", "batch_key": "batch"},
