@@ -52,7 +52,7 @@ CELLS = {
         Cells("pbmc_three_studies", "cell_type", "study"),
         Cells("glioblastoma_panobinostat", "condition", "patient_id", quick=True),
         Cells("lymphnode_sc_reference", "cell_type", quick=True),
-        Cells("sim_batches", "cell_type", "batch", simulated="batches"),
+        Cells("sim_batches", "cell_type", "batch", simulated="batches", quick=True),
         Cells("sim_depth", "cell_type", simulated="depth"),
         Cells("sim_contrastive", "cell_type", simulated="contrastive"),
         Cells("sim_systems", "cell_type", "system", simulated="systems"),
