@@ -423,16 +423,31 @@ def model():
 
 def test_a_model_finds_what_differs(model, watch):
     watch(model.adata)
-    table = model.differential_expression(
-        groupby="cell_type", mode="change", batch_correction=True, n_samples_overall=1000
-    )
+    table = model.differential_expression(groupby="cell_type", mode="change", batch_correction=True)
     marked = table[table["is_de_fdr_0.05"]]
     assert len(marked) > 10
-    assert (~model.adata.var["is_de"].loc[marked.index]).mean() <= 0.07
     truth = model.adata.varm["log2_fold_change"]
     for name, part in marked.groupby("group1"):
         right = np.sign(part["lfc_mean"]) == np.sign(truth.loc[part.index, name])
         assert right.mean() > 0.95
+
+
+def test_the_realised_false_discovery_rate_is_the_one_asked_for():
+    """Over three simulations together: a single one marks too few genes to tell 5 % from 10 %."""
+    n_marked = n_false = 0
+    for seed in (1, 2, 3):
+        adata = vivace.datasets.simulate("batches", n_cells=1500, n_genes=200, n_types=3, seed=seed)
+        vivace.SCVI.setup_anndata(adata, batch_key="batch")
+        model = vivace.SCVI(adata, n_hidden=32)
+        model.train(progress=False)
+        table = model.differential_expression(
+            groupby="cell_type", mode="change", batch_correction=True
+        )
+        marked = table.index[table["is_de_fdr_0.05"]]
+        n_marked += len(marked)
+        n_false += int((~adata.var["is_de"].loc[marked]).sum())
+    assert n_marked > 150
+    assert n_false / n_marked <= 0.07
 
 
 def test_a_model_takes_rows_batches_and_outliers(model):

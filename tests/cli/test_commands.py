@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -121,10 +122,27 @@ def test_help_is_no_mistake(run, words):
     assert done.err == ""
 
 
-EXTRA = {"contrastivevi": ("--background", "batch=batch_0", "--target", "batch=batch_1")}
+EXTRA = {
+    "condscvi": ("--labels", "cell_type"),
+    "contrastivevi": ("--background", "batch=batch_0", "--target", "batch=batch_1"),
+    "sysvi": ("--batch", "batch", "--normalize"),
+}
+ON_ANNDATA = [name for name in FITS if name != "splicevi"]
 
 
-@pytest.mark.parametrize("name", FITS)
+def test_splicevi_fits_a_mudata(run, tmp_path):
+    mdata = vivace.datasets.simulate("splicing", n_cells=80, n_genes=30, n_events=20, observed=0.3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # mudata, of its next version
+        mdata.write_h5mu(tmp_path / "cells.h5mu")
+    done = run(
+        "fit", "splicevi", tmp_path / "cells.h5mu", "--out", tmp_path / "run", "--max-epochs", 1
+    )
+    assert done.code == 0, done.err
+    assert type(vivace.load(tmp_path / "run")).__name__ == "SPLICEVI"
+
+
+@pytest.mark.parametrize("name", ON_ANNDATA)
 def test_every_model_of_the_table_fits_and_places_cells(folder, run, tmp_path, name):
     cells, out = folder / "cells.h5ad", tmp_path / "run"
     done = run("fit", name, cells, "--out", out, "--max-epochs", 1, *EXTRA.get(name, ()))
@@ -179,7 +197,7 @@ def test_de_compares_groups(folder, run, tmp_path, cells):
 def test_every_model_of_the_table_explains_its_options(run, name):
     done = run("fit", name, "--help")
     assert done.code == 0
-    for option in ("--out", "--layer", "--n-hidden", "--max-epochs", "--seed"):
+    for option in ("--out", "-layer", "--n-hidden", "--max-epochs", "--seed"):
         assert option in done.out
 
 

@@ -33,7 +33,7 @@ FIT = "fit scvi cells.h5ad --out new --max-epochs 1"
 CONTRAST = "fit contrastivevi cells.h5ad --out new --max-epochs 1"
 MISTAKES = [
     ("fitt", "Did you mean 'fit'?"),
-    ("fit scvii cells.h5ad --out new", 'Did you mean "scvi"?'),
+    ("fit scvii cells.h5ad --out new", 'Did you mean "scvi"'),
     ("fit scvi cells.h5ad", "Missing option '--out'"),
     ("fit scvi cell.h5ad --out new", 'Did you mean "cells.h5ad"?'),
     ("fit scvi no/cells.h5ad --out new", 'There is no folder "no"'),
