@@ -102,3 +102,9 @@ def test_affine_normal_is_a_normal():
     assert px.sample().shape == (3, G)
     constant = G * math.log(2 * math.pi) / 2
     torch.testing.assert_close(-px.log_prob_sum(x) - constant, gaussian_nll(x, mean, v))
+
+
+def test_published_vector():
+    mean, x, v = torch.tensor([1.0, 2]), torch.tensor([0.5, 2.5]), torch.tensor([0.5, 2])
+    each = gaussian_nll(x.unsqueeze(1), mean.unsqueeze(1), v.unsqueeze(1))
+    torch.testing.assert_close(each, torch.tensor([-0.0965736, 0.4090736]))
