@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vivace import datasets, errors, likelihoods, metrics, modules
+    from vivace._settings import settings
     from vivace.models import (
         SCVI,
         SPLICEVI,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         import_model,
         load,
     )
-    from vivace.settings import settings
 
 _LAZY = {
     "CondSCVI": "vivace.models.condscvi",
@@ -33,7 +33,7 @@ _LAZY = {
     "SysVI": "vivace.models.sysvi",
     "import_model": "vivace.models.table",
     "load": "vivace.models.table",
-    "settings": "vivace.settings",
+    "settings": "vivace._settings",
     "datasets": "",
     "errors": "",
     "likelihoods": "",

@@ -33,6 +33,10 @@ def test_every_public_name_resolves():
         assert name in dir(vivace)
 
 
+def test_settings_are_the_object_whatever_was_imported_first():
+    assert isinstance(vivace.settings.seed, int)
+
+
 def test_unknown_names_raise_attribute_error():
     with pytest.raises(AttributeError, match="nonsense"):
         vivace.nonsense  # noqa: B018

@@ -118,10 +118,12 @@ def test_transform_batch_decodes_every_cell_as_of_that_batch(model, adata):
 
 
 def test_quality_of_the_fit(model):
+    torch.manual_seed(0)
     elbo = model.get_elbo(return_mean=False)
+    torch.manual_seed(0)  # the same draws of z
     error = model.get_reconstruction_error(return_mean=False)["reconstruction_loss"]
     assert elbo.shape == error.shape == (N,)
-    assert (-elbo > error - 20).all()
+    assert (-elbo > error).all()  # by the divergence of z
     assert model.get_elbo().item() == pytest.approx(elbo.mean().item(), rel=0.02)
     few = model.get_marginal_ll(n_mc_samples=50, n_mc_samples_per_pass=25)
     assert isinstance(few, float)

@@ -170,7 +170,7 @@ def test_ctrl_c_ends_cleanly_with_the_best_weights():
 
 
 def test_a_second_ctrl_c_stops_at_once():
-    module = Line()
+    module, before = Line(), signal.getsignal(signal.SIGINT)
 
     def twice(kl_weight: float) -> None:
         if len(module.kl_weights) == 4:
@@ -181,7 +181,7 @@ def test_a_second_ctrl_c_stops_at_once():
     with pytest.raises(KeyboardInterrupt):
         fit(module, Stream(), options=options())
     assert math.isfinite(module.value.item())
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # resuming ---------------------------------------------------------------------------------------

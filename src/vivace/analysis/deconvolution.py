@@ -10,12 +10,12 @@ import torch
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
+from vivace._settings import seeded
 from vivace._types import Keys
 from vivace.analysis.latent import infer
 from vivace.errors import InvalidArgumentError
 from vivace.kernels.csr import to_dense
 from vivace.modules.base import to_device
-from vivace.settings import seeded
 
 Batches = Iterable[Any]
 MOST_ROUNDS = 100

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from vivace._settings import seeded
 from vivace._types import Keys
 from vivace.analysis.differential_tables import differential_table
 from vivace.analysis.populations import write_contrast
 from vivace.analysis.splicing_tables import write_splicing
 from vivace.errors import NotTrainedError, missing_key
-from vivace.settings import seeded
 
 MOST_CELLS = 20_000
 MOST_COLUMNS = 6

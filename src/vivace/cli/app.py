@@ -230,8 +230,8 @@ def import_(
 
     Nothing in the folder is executed: a file that holds anything but data is refused.
     """
-    from vivace.models.table import import_model
     from vivace.cli.files import read_cells
+    from vivace.models.table import import_model
 
     model = import_model(folder, None if data is None else read_cells(data), prefix)
     model.save(out, overwrite=overwrite)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from vivace._settings import seeded, settings
 from vivace._types import Keys
 from vivace.data import Cells, Loader, Schema, Split, split_cells
 from vivace.data.loader import DEFAULT_BATCH_SIZE
@@ -28,7 +29,6 @@ from vivace.io import SavedModel, load_parts, save_parts
 from vivace.models.device import pick_device
 from vivace.models.query import freeze_again
 from vivace.modules.base import BaseModule
-from vivace.settings import seeded, settings
 from vivace.train import TrainOptions, fit
 from vivace.train.history import History
 from vivace.train.loop import Batches

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 
+from vivace._settings import seeded
 from vivace._types import Keys, Minibatch
 from vivace.analysis import differential, expression, fit_quality, groups, latent, populations
 from vivace.data import Loader, Split, ZippedLoader, split_cells
@@ -22,7 +23,6 @@ from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.modules.contrastive import POPULATIONS, ContrastiveVAE
 from vivace.modules.population import Population
-from vivace.settings import seeded
 from vivace.train import TrainOptions
 from vivace.train.recipes import FAST, FAST_EPOCHS, FAST_STEPS
 

@@ -12,6 +12,7 @@ import torch
 from scipy import sparse
 from scipy.stats import beta
 
+from vivace._settings import seeded, settings
 from vivace._types import Keys
 from vivace.analysis import (
     differential,
@@ -29,7 +30,6 @@ from vivace.data.setup_mudata import event_totals, splicing_schema
 from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice, missing_key
 from vivace.models.base import BaseModel
 from vivace.modules.splice import SPLICEVAE
-from vivace.settings import seeded, settings
 
 MODALITIES = {"joint": "qz_m", "expression": "qzm_expr", "splicing": "qzm_spl"}
 DRAWS = {"joint": "z", "expression": "z_expr", "splicing": "z_spl"}

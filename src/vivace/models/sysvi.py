@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 
+from vivace._settings import settings
 from vivace._types import Keys
 from vivace.analysis import differential, expression, fit_quality, groups, integration, latent
 from vivace.data.schema import write_schema
@@ -19,7 +20,6 @@ from vivace.errors import InvalidArgumentError, missing_key
 from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.modules.sysvae import SysVAE
-from vivace.settings import settings
 
 
 class SysVI(BaseModel):

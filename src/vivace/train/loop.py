@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import torch
 
+from vivace._settings import seeded
 from vivace.errors import InvalidArgumentError, TrainingError
 from vivace.modules.base import BaseModule, LossOutput, to_device
-from vivace.settings import seeded
 from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
