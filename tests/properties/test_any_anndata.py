@@ -118,3 +118,37 @@ def test_every_model_gives_the_same_whatever_the_layout(name: str, layout: str, 
         model.train(**{"max_epochs": 2, "progress": False, "seed": 0, **case.train})
         latents.append(case.latent(model))
     np.testing.assert_allclose(latents[0], latents[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ON_ANNDATA)
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    layout=st.sampled_from(list(LAYOUTS)),
+    dtype=st.sampled_from(["float32", "float64", "int32", "int64"]),
+    silent_gene=st.booleans(),
+    empty_cell=st.booleans(),
+    constant_gene=st.booleans(),
+)
+def test_every_model_comes_back_the_same(
+    name: str, layout: str, dtype: str, silent_gene: bool, empty_cell: bool, constant_gene: bool
+):
+    case = CASES[name]
+    data = case.data()
+    dense = data.X.toarray() if sparse.issparse(data.X) else np.asarray(data.X)
+    if silent_gene:
+        dense[:, 1] = 0
+    if constant_gene:
+        dense[:, 2] = 1
+    if empty_cell:
+        dense[5] = 0
+    data.X = dense
+    data = reshaped(data, layout, dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VivaceWarning)
+        model = case.build(data)
+        model.train(**{"max_epochs": 2, "progress": False, "seed": 0, **case.train})
+        latent = case.latent(model)
+        assert np.isfinite(latent).all()
+        with tempfile.TemporaryDirectory() as folder:
+            loaded = vivace.load(model.save(folder), data)
+            np.testing.assert_array_equal(case.latent(loaded), latent)
