@@ -11,7 +11,7 @@ import torch
 
 @dataclass
 class Settings:
-    """Defaults that a session may change.
+    """Defaults that users may change.
 
     Attributes
     ----------
