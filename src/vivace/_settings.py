@@ -21,8 +21,8 @@ class Settings:
     Examples
     --------
     >>> import vivace
-    >>> vivace.settings.seed
-    0
+    >>> isinstance(vivace.settings.seed, int)
+    True
     """
 
     seed: int = 0
