@@ -74,6 +74,18 @@ def test_multiplied_out_in_float32_agrees_with_float64():
     torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=0.05)
 
 
+def test_nearly_constant_genes_keep_the_gradient_of_their_variance():
+    """Multiplied out in float32 the squares of such a gene cancel, and its variance would run to zero."""
+    h, weight, bias = torch.randn(20, H), 1e-4 * torch.randn(G, H), torch.full((G,), 30.0)
+    x = 30 + 1e-3 * torch.randn(20, G)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        v = torch.full((G,), 2e-6, dtype=dtype, requires_grad=True)
+        mean = Affine(h.to(dtype), weight.to(dtype), bias.to(dtype))
+        gradients.append(torch.autograd.grad(gaussian_nll(x.to(dtype), mean, v).sum(), v)[0])
+    torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=0.01, atol=1e5)
+
+
 def test_gradient_of_the_shared_quadratic_form():
     weight = torch.randn(G, H, dtype=torch.float64, requires_grad=True)
     precision = torch.rand(G, dtype=torch.float64, requires_grad=True)

@@ -110,6 +110,8 @@ def check_counts(adata: Any, layer: str | None) -> bool:
 
 LARGEST_LOG = 20.0
 """Log-normalised values are smaller: exp(20) is 5e8."""
+LARGEST_TRAINABLE = 1000.0
+"""Beyond it the statistics of batch normalisation cannot follow, and training ends in NaN for some seeds."""
 
 
 def check_log_normalised(adata: Any, layer: str | None) -> None:
@@ -118,19 +120,26 @@ def check_log_normalised(adata: Any, layer: str | None) -> None:
     Raises
     ------
     InvalidDataError
-        If all values are whole numbers >= 0, or values are not finite.
+        If all values are whole numbers >= 0, or values are not finite or beyond 1000.
     """
     matrix = get_matrix(adata, layer)
     where = "adata.X" if layer is None else f'adata.layers["{layer}"]'
     check_finite(matrix, where, nonnegative=False)
     values = stored_values(matrix)
-    largest = float(values.max()) if values.size else 0.0
+    largest = float(np.abs(values).max()) if values.size else 0.0
     if is_integer(matrix) and (values.size == 0 or values.min() >= 0):
         msg = (
             f"{where} holds raw counts, but log-normalised values are expected. Run\n"
             "    scanpy.pp.normalize_total(adata, target_sum=1e4)\n"
             "    scanpy.pp.log1p(adata)\n"
             "first, or pass normalize=True, which does the same inside and leaves adata as it is"
+        )
+        raise InvalidDataError(msg)
+    if largest > LARGEST_TRAINABLE:
+        msg = (
+            f"{where} holds values up to {largest:g}, but log-normalised values, which are below "
+            f"{LARGEST_LOG:g}, are expected; run scanpy.pp.log1p(adata) on normalised counts first, or "
+            "name the layer that holds log-normalised values"
         )
         raise InvalidDataError(msg)
     if largest > LARGEST_LOG:

@@ -11,6 +11,10 @@ from vivace.kernels.linear import sparse_linear
 MIN_VARIANCE = 1e-6
 """Floor of variances in the value; the gradient passes through it as if it were not there."""
 
+MOST_ROUNDING = 0.1
+"""Rounding error, in nats of one gene and cell, up to which the square is multiplied out. The bound is
+that of Cauchy and Schwarz, usually a hundred times the error itself."""
+
 
 def gaussian_nll(
     x: torch.Tensor, mean: torch.Tensor | Affine, variance: torch.Tensor
@@ -40,15 +44,29 @@ def gaussian_nll(
     """
     v = variance + (variance.clamp(min=MIN_VARIANCE) - variance).detach()
     if isinstance(mean, Affine):
-        # multiplied out, large terms cancel, for which bfloat16 has too few digits
-        exact = mean.h.dtype in (torch.float32, torch.float64)
-        if exact and mean.is_tall and mean.h.dim() == 2 and v.dim() == 1:
+        if mean.is_tall and mean.h.dim() == 2 and v.dim() == 1 and _keeps_digits(mean, v):
             return expanded_nll(x, mean, v)
         mean = mean.dense()
     residual = to_dense(x) - mean
     if v.dim() == 1:
         return (v.log().sum() + (residual * residual) @ v.reciprocal()) / 2
     return (v.log() + residual * residual / v).sum(-1) / 2
+
+
+def _keeps_digits(mean: Affine, v: torch.Tensor) -> bool:
+    """Whether ``(x - mean)² / v`` may be multiplied out: its terms cancel to less than a rounding error.
+
+    A gene that is nearly constant has ``mean² / v`` so large that the sum of its squares could come
+    out negative, and the variance then follows it to zero. Reading the answer would hold up a GPU,
+    where the dense product is cheap.
+    """
+    if mean.h.device.type != "cpu" or mean.h.dtype not in (torch.float32, torch.float64):
+        return False
+    with torch.no_grad():
+        largest_state = mean.h.square().sum(1).max()
+        size = mean.bias.square() + mean.weight.square().sum(1) * largest_state
+        rounding = torch.finfo(size.dtype).eps * (size / v).max()
+    return bool(rounding < MOST_ROUNDING)
 
 
 def expanded_nll(x: torch.Tensor, mean: Affine, v: torch.Tensor) -> torch.Tensor:
