@@ -14,6 +14,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+import vivace
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -27,11 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def fixed_seed() -> None:
-    """Give every test the same random numbers, whatever ran before it."""
+def fixed_seed() -> Iterator[None]:
+    """Give every test the same random numbers, whatever ran before it, and let none change the default."""
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+    yield
+    assert vivace.settings.seed == 0, "the test left another vivace.settings.seed behind"
 
 
 @pytest.fixture(scope="session")

@@ -21,14 +21,25 @@ class Settings:
     Examples
     --------
     >>> import vivace
-    >>> isinstance(vivace.settings.seed, int)
-    True
+    >>> vivace.settings.seed
+    0
     """
 
     seed: int = 0
 
 
 settings = Settings()
+
+
+@contextmanager
+def default_seed(seed: int | None) -> Iterator[None]:
+    """Let models and training inside take ``seed`` where none is given; None changes nothing."""
+    before = settings.seed
+    settings.seed = before if seed is None else seed
+    try:
+        yield
+    finally:
+        settings.seed = before
 
 
 @contextmanager

@@ -348,7 +348,6 @@ def test_groups_that_differ_in_splicing_only_are_told_apart(groups):
     assert spliced > expressed + 0.2
 
 
-@pytest.mark.xfail(strict=False, reason="missed its bound in one full run; cause not found yet")
 def test_imputation_gets_worse_as_more_is_hidden_and_beats_the_mean(groups):
     _, model = groups
     found = [

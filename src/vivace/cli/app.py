@@ -111,21 +111,22 @@ def deconvolve(
 
     Genes are matched by name. Spots with obsm["spatial"] get maps in the report.
     """
+    from vivace._settings import default_seed
     from vivace.cli.deconvolve import run_deconvolve
 
-    run_deconvolve(
-        reference,
-        spots,
-        out,
-        labels=labels,
-        batch=batch,
-        layer=layer,
-        spots_layer=spots_layer,
-        n_top_genes=n_top_genes,
-        recipe=recipe,
-        seed=seed,
-        overwrite=overwrite,
-    )
+    with default_seed(seed):
+        run_deconvolve(
+            reference,
+            spots,
+            out,
+            labels=labels,
+            batch=batch,
+            layer=layer,
+            spots_layer=spots_layer,
+            n_top_genes=n_top_genes,
+            recipe=recipe,
+            overwrite=overwrite,
+        )
 
 
 @app.command()

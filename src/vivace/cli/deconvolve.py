@@ -25,7 +25,6 @@ def run_deconvolve(
     spots_layer: str | None,
     n_top_genes: int,
     recipe: str,
-    seed: int | None,
     overwrite: bool,
 ) -> None:
     """Train both models on the genes that reference and spots share, and write the run folder."""
@@ -37,8 +36,6 @@ def run_deconvolve(
     if labels not in cells.obs:
         raise missing_key("labels_key", labels, "adata.obs", cells.obs.columns)
     cells = chosen_genes(cells, tissue, n_top_genes, layer)
-    if seed is not None:
-        vivace.settings.seed = seed
     vivace.CondSCVI.setup_anndata(cells, labels_key=labels, batch_key=batch, layer=layer)
     states: Any = vivace.CondSCVI(cells)
     say(f"Learning how cells differ within {len(states.labels)} types ({cells.n_obs:,} cells).")

@@ -89,8 +89,11 @@ def fit_command(name: str, fit: Fit) -> Any:
     """The command of one model."""
     parameters = fit_parameters(fit)
 
-    def run(**values: Any) -> None:
-        run_fit(fit, **values)
+    def run(seed: int | None = None, **values: Any) -> None:
+        from vivace._settings import default_seed
+
+        with default_seed(seed):  # initial weights too, which are drawn before training
+            run_fit(fit, **values)
 
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command(name, help=fit.help, no_args_is_help=True)(with_options(run, parameters))
