@@ -11,7 +11,7 @@ import torch
 from scipy import sparse
 
 from vivace._types import Keys
-from vivace.analysis import differential, expression, fit_quality, groups, latent
+from vivace.analysis import differential, expression, fit_quality, groups, importance, latent
 from vivace.data.schema import Schema, write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidArgumentError, InvalidDataError
@@ -277,6 +277,8 @@ class SCVI(BaseModel):
         return_mean: bool = True,
         return_numpy: bool = False,
         use_mean: bool = False,
+        weights: str | None = None,
+        importance_weighting_kwargs: dict[str, Any] | None = None,
     ) -> pd.DataFrame | np.ndarray:
         """Denoised expression: the decoder's share of each gene in a cell.
 
@@ -300,6 +302,9 @@ class SCVI(BaseModel):
             An array instead of a DataFrame.
         use_mean
             Decode the posterior mean of z, which has no noise, instead of draws.
+        weights, importance_weighting_kwargs
+            As in :meth:`differential_expression`; "importance" needs ``n_samples_overall`` and at most
+            one batch to decode for.
 
         Returns
         -------
@@ -314,6 +319,17 @@ class SCVI(BaseModel):
             rows = self._rows(cells, indices)
             indices = np.random.default_rng(self._draw_seed()).choice(rows, n_samples_overall)
         genes = self._gene_positions(gene_list)
+        weighing = importance.ImportanceOptions.of(weights, importance_weighting_kwargs)
+        if weighing is not None:
+            codes = self._batch_codes(transform_batch)
+            if n_samples_overall is None or len(codes) > 1 or library_size == "latent" or use_mean:
+                msg = (
+                    'weights="importance" draws from a group of cells: it needs n_samples_overall, at most '
+                    "one transform_batch, a library_size that is a number, and use_mean=False"
+                )
+                raise InvalidArgumentError(msg)
+            scales = self._weighted_scales(adata, indices, codes[0], batch_size, weighing)
+            return float(library_size) * (scales if genes is None else scales[:, genes])
         values = expression.normalized_expression(
             self.module,
             self._loader(adata, indices, batch_size),
@@ -329,6 +345,24 @@ class SCVI(BaseModel):
             return values
         names = self.var_names if genes is None else self.var_names[genes]
         return pd.DataFrame(values, cells.obs_names[self._rows(cells, indices)], names)
+
+    def _weighted_scales(
+        self,
+        adata: Any,
+        rows: np.ndarray,
+        batch: int | None,
+        batch_size: int | None,
+        options: importance.ImportanceOptions,
+    ) -> np.ndarray:
+        """(R, G) draws of expression from the exact posteriors of the cells in R rows."""
+        return importance.importance_scales(
+            self.module,
+            lambda chosen, size: self._loader(adata, chosen, size or batch_size),
+            rows,
+            np.random.default_rng(self._draw_seed()),
+            options=options,
+            transform_batch=batch,
+        )
 
     @staticmethod
     def _draw_seed() -> int:
@@ -520,7 +554,9 @@ class SCVI(BaseModel):
         batchid1: Any = None,
         batchid2: Any = None,
         fdr_target: float = 0.05,
+        weights: str = "uniform",
         filter_outlier_cells: bool = False,
+        importance_weighting_kwargs: dict[str, Any] | None = None,
         **kwargs,
     ) -> pd.DataFrame:
         """Which genes differ between groups of cells, and by how much.
@@ -553,8 +589,13 @@ class SCVI(BaseModel):
             Batch categories to decode either side for; default all.
         fdr_target
             Expected share of false discoveries among the genes that change mode marks.
+        weights
+            "uniform": the encoder's posterior as it is. "importance": its draws weighed by how likely
+            they are under the model, which corrects the encoder's approximation; much slower.
         filter_outlier_cells
             Leave out cells that lie apart from their group in the latent space.
+        importance_weighting_kwargs
+            Fields of :class:`vivace.analysis.importance.ImportanceOptions`.
         **kwargs
             Further fields of :class:`vivace.analysis.differential.DifferentialOptions`.
 
@@ -599,7 +640,11 @@ class SCVI(BaseModel):
             range(self.module.n_batch),
         )
 
+        weighing = importance.ImportanceOptions.of(weights, importance_weighting_kwargs)
+
         def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
+            if weighing is not None:
+                return self._weighted_scales(adata, rows, batch, batch_size, weighing)
             loader = self._loader(adata, rows, batch_size)
             return expression.normalized_expression(self.module, loader, transform_batch=[batch])
 
