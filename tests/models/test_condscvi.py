@@ -82,6 +82,14 @@ def test_each_type_can_be_imposed(model):
     np.testing.assert_allclose(np.mean(chosen), losses["original"].mean(), rtol=0.05)
 
 
+def test_imposed_types_do_not_mind_a_smaller_last_minibatch(model):
+    whole = model.confusion_coarse_celltypes(indices=np.arange(10))
+    parts = model.confusion_coarse_celltypes(indices=np.arange(10), batch_size=4)
+    assert {k: v.shape for k, v in parts.items()} == {k: v.shape for k, v in whole.items()}
+    for name, losses in parts.items():
+        np.testing.assert_allclose(losses.mean(), whole[name].mean(), rtol=0.05)
+
+
 def test_differential_expression_can_correct_for_batches(model):
     table = model.differential_expression(
         groupby="cell_type", group1="type_0", mode="change", batch_correction=True

@@ -291,7 +291,7 @@ def test_simulated_spots_have_the_depth_and_the_expression_they_say():
     np.testing.assert_allclose(copies[s, i] / totals[s, i], mu.detach().numpy(), atol=0.03)
 
 
-def test_published_copies_are_blends_and_the_first_is_deeper():
+def test_published_copies_are_blends():
     m, x = module(compat="scvi-tools", n_samples_augmentation=3), spots(smoothed=True)
     inputs = m._get_inference_input(x)
     torch.testing.assert_close(inputs["x_augmented"][0], x["X"])
@@ -300,6 +300,19 @@ def test_published_copies_are_blends_and_the_first_is_deeper():
     assert (share[:2] == 0).all()
     assert (share[2] == 1).all()
     assert ((share[3:] > 0) & (share[3:] < 1)).all()
+
+
+@pytest.mark.parametrize("smoothed", [False, True], ids=["", "smoothed"])
+def test_the_extra_depth_goes_to_the_published_simulated_copy(smoothed: bool):
+    m, x = module(compat="scvi-tools", n_samples_augmentation=1), spots(200, smoothed=smoothed)
+    x["X"] = torch.zeros(200, G)  # what the copy has is the extra depth alone
+    with torch.no_grad():
+        m.px_r.fill_(8.0)
+    copies = m._get_inference_input(x)["x_augmented"]
+    assert len(copies) == 2 + smoothed
+    if smoothed:
+        torch.testing.assert_close(copies[1], x["x_smoothed"])
+    torch.testing.assert_close(copies[-1].sum(-1).mean(), torch.tensor(50.0), rtol=0.1, atol=0)
 
 
 def test_evaluation_sees_no_simulated_spot():
