@@ -31,20 +31,25 @@ def differential(run: Run) -> Section | None:
 
 
 def top_genes(table: pd.DataFrame, n: int = MOST_GENES) -> list[str]:
-    """Genes that are up in a group, most certain first, then by size."""
+    """Genes that are up in a group: those that are marked, by size, then the others by certainty.
+
+    Probabilities of marked genes all lie near 1, so that their order among them says little.
+    """
     up = table[table["lfc_median"] > 0]
-    return [str(g) for g in up.sort_values(["proba_de", "lfc_median"], ascending=False).index[:n]]
+    marked = up[up["found"].astype(bool)].sort_values("lfc_median", ascending=False)
+    others = up[~up["found"].astype(bool)].sort_values(["proba_de", "lfc_median"], ascending=False)
+    return [str(g) for g in [*marked.index, *others.index][:n]]
 
 
 def listing(table: pd.DataFrame) -> Table:
-    """Most certain genes of each group, and how many are marked."""
+    """Leading genes of each group, and how many are marked."""
     rows = []
     for name, part in table.groupby("group1", sort=False):
         rows.append([str(name), ", ".join(top_genes(part)), f"{int(part['found'].sum()):,}"])
     rows.sort(key=lambda row: row[0])
     counts = [int(row[-1].replace(",", "")) for row in rows]
     bars = [100 * n / max(*counts, 1) for n in counts]
-    return Table("Genes that are up, most certain first", ["group", "genes", "found"], rows, bars)
+    return Table("Genes that are up, largest marked change first", ["group", "genes", "found"], rows, bars)
 
 
 def volcano(table: pd.DataFrame, name: str) -> Figure:
@@ -65,7 +70,7 @@ def volcano(table: pd.DataFrame, name: str) -> Figure:
     genes = ", ".join(top_genes(table))
     text = (
         f"{n:,} of {len(table):,} genes are marked: among them, one in twenty is expected to be wrong. "
-        f"Surest up: {genes}."
+        f"Leading up: {genes}."
     )
     return Figure(
         f"{name} against the rest",
