@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -131,15 +132,16 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["pbmc_facs", "worm_neuron_lowdepth"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--out", type=Path, help="CSV to append one row a run to")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     rows = []
-    for name in args.data:
-        if not (DATA / f"{name}.h5ad").is_file():
-            print(f"skipped: {DATA / name}.h5ad is missing")
-            continue
-        for seed in args.seeds:
+    for seed in args.seeds:
+        for name in args.data:
+            if not (DATA / f"{name}.h5ad").is_file():
+                print(f"skipped: {DATA / name}.h5ad is missing")
+                continue
             adata = load(name, seed)
             if name == "pbmc_facs":
                 print(name, seed, "limit", f"{limit(adata, seed):.3f}", flush=True)
@@ -150,6 +152,9 @@ def main() -> None:
                     flush=True,
                 )
                 rows.append(row)
+                if args.out:
+                    new = not args.out.is_file()
+                    pd.DataFrame([row]).to_csv(args.out, mode="a", header=new, index=False)
     if rows:
         table = pd.DataFrame(rows).drop(columns="seed").groupby(["data", "method"], sort=False)
         print(table.agg(["mean", "std"]).round(3).to_string())
