@@ -49,7 +49,9 @@ def listing(table: pd.DataFrame) -> Table:
     rows.sort(key=lambda row: row[0])
     counts = [int(row[-1].replace(",", "")) for row in rows]
     bars = [100 * n / max(*counts, 1) for n in counts]
-    return Table("Genes that are up, largest marked change first", ["group", "genes", "found"], rows, bars)
+    return Table(
+        "Genes that are up, largest marked change first", ["group", "genes", "found"], rows, bars
+    )
 
 
 def volcano(table: pd.DataFrame, name: str) -> Figure:
