@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import vivace
 from vivace.datasets import simulate
@@ -80,6 +81,16 @@ def test_each_type_can_be_imposed(model):
     chosen = [losses[t][i] for i, t in enumerate(own)]
     # z is drawn, so that both agree on average only
     np.testing.assert_allclose(np.mean(chosen), losses["original"].mean(), rtol=0.05)
+
+
+def test_an_imposed_type_is_decoded_as_that_type():
+    model = fitted()
+    with torch.no_grad():
+        model.module.per_ct_bias[1, :30] = -20.0  # a type that cannot explain half of the genes
+    losses = model.confusion_coarse_celltypes()
+    assert (losses["type_1"] > 2 * losses["type_0"]).all()
+    own = (model.adata.obs["cell_type"] == "type_1").to_numpy()
+    assert losses["original"][own].min() > losses["original"][~own].max()
 
 
 def test_imposed_types_do_not_mind_a_smaller_last_minibatch(model):
