@@ -321,3 +321,36 @@ def test_classic_is_the_historic_schedule():
     assert found.kl_weight(100, 0, 1) == 0.25
     with pytest.warns(UserWarning, match="single epoch"):
         assert make_options("classic", 10**8, {}).max_epochs == 1
+
+
+class Normed(Line):
+    """A line with a batch norm on the side."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(3, momentum=0.01)
+
+    def inference(self, x):
+        if self.training:
+            self.norm(x)
+        return super().inference(x)
+
+
+def running_mean(momentum: float | None) -> torch.Tensor:
+    """After two epochs of one minibatch each, from zero."""
+    module = Normed()
+    fit(module, Stream(size=12), options=options(max_epochs=2, batch_norm_momentum=momentum))
+    assert module.norm.momentum == 0.01
+    return module.norm.running_mean
+
+
+@pytest.mark.parametrize("momentum", [None, 0.1, 1.0])
+def test_batch_norms_follow_the_minibatches_as_fast_as_asked(momentum):
+    left = (1 - (0.01 if momentum is None else momentum)) ** 2  # of the initial zero, after two
+    assert torch.allclose(running_mean(momentum), (1 - left) * Stream().x.mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, -0.1, 1.1])
+def test_a_momentum_that_is_no_share_is_refused(momentum):
+    with pytest.raises(InvalidArgumentError, match="batch_norm_momentum"):
+        options(batch_norm_momentum=momentum)

@@ -18,6 +18,7 @@ from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
+from vivace.train.norms import batch_norm_momentum
 from vivace.train.options import TrainOptions
 from vivace.train.progress import progress_bar
 from vivace.train.result import TrainResult
@@ -92,7 +93,8 @@ def fit(
     start, history, best = 0, History() if history is None else history, BestSoFar()
     n_before = history.n_epochs  # of earlier training
     stopped = "finished"
-    with seeded(seed), Interrupt() as interrupt:
+    momentum = batch_norm_momentum(module, options.batch_norm_momentum)
+    with momentum, seeded(seed), Interrupt() as interrupt:
         if resume is not None:
             state = load_checkpoint(resume, module, optimizer, options)
             start, history, best = state.next_epoch, state.history, state.best

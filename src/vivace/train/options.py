@@ -32,6 +32,9 @@ class TrainOptions:
         Adam's epsilon.
     max_grad_norm
         Gradients are clipped to this norm; None leaves them.
+    batch_norm_momentum
+        Share of the running statistics that batch norms take from each minibatch, in (0, 1]; None for
+        the network's own, 0.01.
     n_epochs_kl_warmup
         Epochs over which the weight of the KL term rises from ``min_kl_weight`` to
         ``max_kl_weight``; None or 0 for none.
@@ -85,6 +88,7 @@ class TrainOptions:
     weight_decay: float = 1e-6
     eps: float = 0.01
     max_grad_norm: float | None = None
+    batch_norm_momentum: float | None = None
     n_epochs_kl_warmup: int | None = None
     n_steps_kl_warmup: int | None = None
     kl_warmup_fraction: float = 0.0
@@ -111,6 +115,10 @@ class TrainOptions:
                 raise InvalidArgumentError(msg)
         if not 0 <= self.kl_warmup_fraction <= 1:
             msg = f"kl_warmup_fraction={self.kl_warmup_fraction} must lie in [0, 1]"
+            raise InvalidArgumentError(msg)
+        momentum = self.batch_norm_momentum
+        if momentum is not None and not 0 < momentum <= 1:
+            msg = f"batch_norm_momentum={momentum} must lie in (0, 1]; None leaves it as it is"
             raise InvalidArgumentError(msg)
 
     def kl_weight(self, epoch: int, step: int, n_steps: int) -> float:
