@@ -59,8 +59,8 @@ def measure(latent: np.ndarray, obs: pd.DataFrame, fit: np.ndarray, judge: np.nd
 
 
 def run_vivace(adata: anndata.AnnData, seed: int, judge: str, **options) -> Row:
-    """Train SCVI on the training cells and judge it on "validation" or "test" cells."""
-    train, validation, test = split(adata.n_obs, seed)
+    """Train SCVI on the training cells and judge it on the "judge" or "test" cells."""
+    cells = split(adata.n_obs, seed)
     vivace.settings.seed = seed
     vivace.SCVI.setup_anndata(adata, batch_key="batch")
     model = vivace.SCVI(adata)
@@ -69,16 +69,16 @@ def run_vivace(adata: anndata.AnnData, seed: int, judge: str, **options) -> Row:
         seed=seed,
         accelerator="cpu",
         progress=False,
-        datasplitter_kwargs={"external_indexing": [train, validation, test]},
+        datasplitter_kwargs={"external_indexing": cells.indexing(adata.n_obs)},
         **options,
     )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    held = {"validation": validation, "test": test}[judge]
+    held = getattr(cells, judge)
     draws = [float(model.get_elbo(indices=held)) for _ in range(10)]
     curve = model.history["elbo_validation"].iloc[:, 0]
     return {
         "elbo": float(np.mean(draws)),
-        **measure(model.get_latent_representation(), adata.obs, train, held),
+        **measure(model.get_latent_representation(), adata.obs, cells.train, held),
         "seconds": wall,
         "cpu_seconds": cpu,
         "epochs": len(curve),
@@ -95,19 +95,20 @@ def warm_up() -> None:
 
 def run_scvi_tools(adata: anndata.AnnData, seed: int) -> Row:
     """Train scvi-tools' SCVI with its defaults and judge it on test cells."""
-    train, validation, test = split(adata.n_obs, seed)
+    parts = split(adata.n_obs, seed)
     worker = Path(__file__).parent / "scvi_worker.py"
     with tempfile.TemporaryDirectory() as folder:
-        cells, parts, out = (f"{folder}/{name}" for name in ("cells.h5ad", "split.npz", "out"))
+        cells, rows, out = (f"{folder}/{name}" for name in ("cells.h5ad", "split.npz", "out"))
         adata.write_h5ad(cells)
-        np.savez(parts, train=train, validation=validation, test=test)
-        command = [str(scvi_python()), str(worker), cells, parts, str(seed), out]
+        train, validation, others = parts.indexing(adata.n_obs)
+        np.savez(rows, train=train, validation=validation, others=others, test=parts.test)
+        command = [str(scvi_python()), str(worker), cells, rows, str(seed), out]
         subprocess.run(command, check=True, capture_output=True)
         result = json.loads(Path(out + ".json").read_text())
         latent = np.load(out + ".npy")
     return {
         "elbo": result["elbo"],
-        **measure(latent, adata.obs, train, test),
+        **measure(latent, adata.obs, parts.train, parts.test),
         "seconds": result["seconds"],
         "cpu_seconds": result["cpu_seconds"],
         "epochs": result["epochs"],
@@ -157,7 +158,7 @@ def search() -> None:
         rows = collect(
             "recipe_search.csv",
             jobs,
-            lambda name, adata, seed: run_vivace(adata, seed, "validation", **schedules[name]),
+            lambda name, adata, seed: run_vivace(adata, seed, "judge", **schedules[name]),
         )
         seen = rows.method.isin(alive) & rows.data.isin(data_sets) & rows.seed.isin(seeds)
         score = rank(rows[seen])

@@ -32,7 +32,7 @@ def main(cells: str, split: str, seed: str, out: str, max_epochs: str = "") -> N
         accelerator="cpu",
         enable_progress_bar=False,
         datasplitter_kwargs={
-            "external_indexing": [parts["train"], parts["validation"], parts["test"]]
+            "external_indexing": [parts["train"], parts["validation"], parts["others"]]
         },
     )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
