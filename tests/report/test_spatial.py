@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vivace.report.page import Figure, Table
+from vivace.report.page import Cards, Figure, Table
 from vivace.report.run import Run
+from vivace.report.sections.data import data
+from vivace.report.sections.glance import glance
 from vivace.report.sections.spatial import spatial
+from vivace.report.sections.training import training
 
 TYPES = ["B cell", "T cell", "Macrophage"]
 
@@ -55,6 +58,39 @@ def test_types_without_support_of_their_markers_are_named(folder):
     check = spatial(Run(folder)).blocks[0].items[0]
     assert not check.good
     assert "T cell" in check.text
+
+
+def test_a_type_without_support_is_counted_at_a_glance(folder, make_run):
+    summary = (make_run() / "tables" / "summary.json").read_text()
+    (folder / "tables" / "summary.json").write_text(summary)
+    assert glance(Run(folder)).lead.startswith("Nothing")
+    markers = pd.read_csv(folder / "tables" / "markers.csv")
+    markers.loc[markers["type"] == "T cell", "together"] = 0.0
+    markers.to_csv(folder / "tables" / "markers.csv", index=False)
+    assert glance(Run(folder)).lead.startswith("1 of 2 checks")
+
+
+def test_correlations_with_markers_line_up(folder):
+    markers = pd.read_csv(folder / "tables" / "markers.csv")
+    markers["together"] = [0.7, 0.0934, -0.4]
+    markers.to_csv(folder / "tables" / "markers.csv", index=False)
+    (table,) = kinds(spatial(Run(folder)), Table)
+    assert {row[0]: row[-1] for row in table.rows} == {
+        "B cell": "0.70",
+        "T cell": "0.09",
+        "Macrophage": "−0.40",
+    }
+
+
+def test_a_run_on_spots_speaks_of_spots(make_run):
+    run = make_run()
+    file = run / "tables" / "summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "unit": "spots", "groups": []}))
+    for section in (training(Run(run)), data(Run(run))):
+        texts = [section.lead, *(f.text + f.alt + f.svg for f in kinds(section, Figure))]
+        texts += [words for cards in kinds(section, Cards) for _, words in cards.items]
+        assert any("spot" in text for text in texts)
+        assert not any("per cell" in text or "training cells" in text for text in texts)
 
 
 def test_spots_without_coordinates_have_a_table_and_no_map(folder):

@@ -12,26 +12,29 @@ from vivace.report.run import Run
 from vivace.report.words import number, percent
 
 MOST_ROWS = 40
+LOW = {"cells": "empty droplets or damaged cells", "spots": "spots beside the tissue"}
 
 
 def data(run: Run) -> Section:
     """Summary of the data."""
     summary = run.summary
-    counts = summary["counts_per_cell"]
+    counts, unit = summary["counts_per_cell"], summary.get("unit", "cells")
+    each = unit.removesuffix("s")
     cards = [
-        (number(counts["median"]), "median counts per cell"),
-        (number(summary["genes_per_cell"]["median"]), "median genes per cell"),
+        (number(counts["median"]), f"median counts per {each}"),
+        (number(summary["genes_per_cell"]["median"]), f"median genes per {each}"),
         (percent(summary["zero_fraction"]), "zeros"),
     ]
-    blocks: list[Any] = [Cards(cards), depth(counts)]
+    blocks: list[Any] = [Cards(cards), depth(counts, unit)]
     blocks += [group(g) for g in summary.get("groups", [])]
     source = summary.get("source")
     lead = f"Read from {source}." if source else "Given as an object in memory."
     return Section("data", "The data", " ".join([lead, *summary.get("notes", [])]), blocks)
 
 
-def depth(counts: dict[str, Any]) -> Figure:
+def depth(counts: dict[str, Any], unit: str = "cells") -> Figure:
     """Histogram of counts per cell."""
+    each = unit.removesuffix("s")
     edges, cells = np.array(counts["histogram"]["edges"]), counts["histogram"]["cells"]
     with canvas() as sheet:
         axes = sheet.axes
@@ -40,16 +43,16 @@ def depth(counts: dict[str, Any]) -> Figure:
             max(counts["median"], edges[0]), color=INK, linewidth=1.2, linestyle=(0, (4, 3))
         )
         log_ticks(axes, "x")
-        axes.set(xlabel="counts per cell", ylabel="cells")
+        axes.set(xlabel=f"counts per {each}", ylabel=unit)
         axes.grid(visible=False, axis="x")
     low, high = number(counts["q05"]), number(counts["q95"])
     return Figure(
         "Sequencing depth",
         sheet.svg,
-        f"Histogram of counts per cell; median {number(counts['median'])}.",
-        f"How many molecules were counted in each cell. Nine in ten cells have {low} to {high}; the "
-        "dashed line is the median.",
-        "One hump. A second hump at the low end is often empty droplets or damaged cells, better "
+        f"Histogram of counts per {each}; median {number(counts['median'])}.",
+        f"How many molecules were counted in each {each}. Nine in ten {unit} have {low} to {high}; "
+        "the dashed line is the median.",
+        f"One hump. A second hump at the low end is often {LOW.get(unit, LOW['cells'])}, better "
         "removed before fitting.",
     )
 

@@ -9,7 +9,9 @@ import pandas as pd
 
 from vivace.report.page import Cards, Check, Checks, Section
 from vivace.report.run import Run
+from vivace.report.sections.integration import run_checks as integration_checks
 from vivace.report.sections.predictive import compare, typical_ratio
+from vivace.report.sections.spatial import run_checks as spatial_checks
 from vivace.report.words import duration, number, percent
 
 STILL_IMPROVING = 0.005  # of the loss, over the last tenth of training
@@ -29,11 +31,12 @@ def glance(run: Run) -> Section:
     if summary.get("wall_seconds"):
         items.append((duration(summary["wall_seconds"]), "training time"))
     checks = [*training_checks(run), *predictive_checks(run)]
-    open_questions = sum(not check.good for check in checks)
+    everywhere = [*checks, *integration_checks(run), *spatial_checks(run)]
+    open_questions = sum(not check.good for check in everywhere)
     lead = (
         "Nothing in this run asks for your attention."
         if not open_questions
-        else f"{open_questions} of {len(checks)} checks ask for a look before you go on."
+        else f"{open_questions} of {len(everywhere)} checks on this page ask for a look before you go on."
     )
     return Section("glance", "At a glance", lead, [Cards(items), Checks(checks)])
 

@@ -35,6 +35,12 @@ def integration(run: Run) -> Section | None:
     return Section("integration", "Integration of systems", lead, blocks)
 
 
+def run_checks(run: Run) -> list[Check]:
+    """The checks of a run; none where nothing was integrated."""
+    table = run.table("integration", NEEDED)
+    return [] if table is None else checks(table)
+
+
 def checks(table: pd.DataFrame) -> list[Check]:
     """The two questions of an integration."""
     row = table.loc[ALL]

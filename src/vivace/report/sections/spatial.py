@@ -10,7 +10,7 @@ import pandas as pd
 from vivace.report.draw import RAMP, canvas
 from vivace.report.page import Check, Checks, Figure, Section, Table
 from vivace.report.run import Run
-from vivace.report.words import number, percent
+from vivace.report.words import percent
 
 MOST_MAPS = 24
 AGREES = 0.2  # correlation of a type's markers, taken together, with its proportion
@@ -22,7 +22,7 @@ def spatial(run: Run) -> Section | None:
     proportions = run.table("proportions")
     if proportions is None:
         return None
-    spread, markers = run.table("proportion_spread"), run.table("markers", ("gene", "together"))
+    spread, markers = evidence(run)
     place = run.table("coordinates", ("x", "y"))
     blocks: list[Any] = [Checks(checks(spread, markers)), totals(proportions, spread, markers)]
     if place is not None:
@@ -39,6 +39,16 @@ def spatial(run: Run) -> Section | None:
     return Section("spatial", "Cell types in the tissue", lead, blocks)
 
 
+def evidence(run: Run) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """Uncertainty of shares, and markers."""
+    return run.table("proportion_spread"), run.table("markers", ("gene", "together"))
+
+
+def run_checks(run: Run) -> list[Check]:
+    """The checks of a run; none where there are no spots."""
+    return [] if run.table("proportions") is None else checks(*evidence(run))
+
+
 def checks(spread: pd.DataFrame | None, markers: pd.DataFrame | None) -> list[Check]:
     """Do markers agree, and how much is chance in counting molecules?"""
     found = []
@@ -47,7 +57,7 @@ def checks(spread: pd.DataFrame | None, markers: pd.DataFrame | None) -> list[Ch
         weak = [str(name) for name in agree.index[~(agree >= AGREES)]]
         text = (
             f"Over spots, the sum of a type's ten best markers goes with its share: correlation "
-            f"{number(agree.mean(), 2)} on average."
+            f"{agree.mean():.2f} on average."
         )
         if weak:
             text += f" Hardly so for {', '.join(weak[:6])}: read their maps with care."
@@ -83,12 +93,25 @@ def totals(
                 str(name),
                 percent(float(share)).replace(" ", "\u00a0"),
                 "–" if unsure is None else percent(unsure).replace(" ", "\u00a0"),
-                number(agree.get(name), 2),
+                correlation(agree.get(name)),
             ]
         )
     bars = [100 * float(share) / float(mean.iloc[0]) for share in mean]
     header = ["", "share", "±", "markers"]
     return Table("All spots together", header, rows, bars)
+
+
+def correlation(value: float | None) -> str:
+    """Two decimals, so that a column of them lines up; a dash for what is missing.
+
+    Examples
+    --------
+    >>> correlation(0.0934), correlation(-0.4), correlation(float("nan"))
+    ('0.09', '−0.40', '–')
+    """
+    if value is None or np.isnan(value):
+        return "–"
+    return f"{value:.2f}".replace("-", "−")
 
 
 def tissue_map(place: pd.DataFrame, share: pd.Series, spread: pd.DataFrame | None) -> Figure:

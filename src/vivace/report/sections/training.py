@@ -18,13 +18,51 @@ def training(run: Run) -> Section | None:
     if history is None or history.empty:
         return None
     epochs = len(history)
+    unit = run.summary.get("unit", "cells")
     pairs = run.table("salient") is not None  # such models learn from two populations at once
+    each = "pair of a background and a target cell" if pairs else unit.removesuffix("s")
     lead = (
-        f"The model saw the training cells {epochs:,} times. Lower is better; the unit is nats per "
-        f"{'pair of a background and a target cell' if pairs else 'cell'} (natural-log units of "
-        "probability)."
+        f"The model saw the training {unit} {epochs:,} times. Lower is better; the unit is nats per "
+        f"{each} (natural-log units of probability)."
     )
-    parts = [
+    parts = of_spots(history) if unit == "spots" else of_cells(history)
+    return Section("training", "Training", lead, [p for p in parts if p is not None])
+
+
+def of_spots(history: pd.DataFrame) -> list[Figure | None]:
+    """Loss of a model of spots, which has no latent posterior but states under a prior."""
+    return [
+        curve(
+            history,
+            "elbo",
+            "Loss",
+            "Reconstruction plus states. What is learned from simulated spots is not part of it.",
+            "It falls and flattens.",
+            unit="spots",
+        ),
+        curve(
+            history,
+            "reconstruction_loss",
+            "Reconstruction",
+            "How badly types, their shares and their states explain the counts of a spot.",
+            "It falls steeply, then flattens.",
+            unit="spots",
+        ),
+        curve(
+            history,
+            "kl_local",
+            "States",
+            "How unusual the states of the types in a spot are among those of the reference's cells "
+            "(minus the log density of the prior).",
+            "It settles: a steady rise means that states are bent to fit counts.",
+            unit="spots",
+        ),
+    ]
+
+
+def of_cells(history: pd.DataFrame) -> list[Figure | None]:
+    """Loss of a model of cells, and its two parts."""
+    return [
         elbo(history),
         curve(
             history,
@@ -42,7 +80,6 @@ def training(run: Run) -> Section | None:
             "Clearly above zero: at zero the latent space holds nothing.",
         ),
     ]
-    return Section("training", "Training", lead, [p for p in parts if p is not None])
 
 
 def elbo(history: pd.DataFrame) -> Figure | None:
@@ -58,13 +95,15 @@ def elbo(history: pd.DataFrame) -> Figure | None:
     )
 
 
-def curve(history: pd.DataFrame, metric: str, title: str, text: str, good: str) -> Figure | None:
+def curve(
+    history: pd.DataFrame, metric: str, title: str, text: str, good: str, *, unit: str = "cells"
+) -> Figure | None:
     """One metric over epochs for training and held-out cells; None when it was not recorded."""
     lines = [
         (label, history[f"{metric}_{part}"].dropna(), colour)
         for part, label, colour in (
-            ("train", "training cells", FIRST),
-            ("validation", "held-out cells", SECOND),
+            ("train", f"training {unit}", FIRST),
+            ("validation", f"held-out {unit}", SECOND),
         )
         if f"{metric}_{part}" in history
     ]
