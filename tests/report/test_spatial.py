@@ -51,6 +51,12 @@ def test_one_map_a_type_and_one_of_the_uncertainty(folder):
     assert all(check.good for check in section.blocks[0].items)
 
 
+def test_steady_shares_do_not_fill_the_colour_scale(folder):
+    """The spread is 2 % everywhere: the map says that this is little."""
+    (first, *_) = kinds(spatial(Run(folder)), Figure)
+    assert first.ramp == ("± 0 %", "± 20 %")
+
+
 def test_types_without_support_of_their_markers_are_named(folder):
     markers = pd.read_csv(folder / "tables" / "markers.csv")
     markers.loc[markers["type"] == "T cell", "together"] = 0.0

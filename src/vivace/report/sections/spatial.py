@@ -133,7 +133,7 @@ def tissue_map(place: pd.DataFrame, share: pd.Series, spread: pd.DataFrame | Non
 def certainty(place: pd.DataFrame, spread: pd.DataFrame) -> Figure:
     """Where shares are least sure: the largest standard deviation of a spot's shares."""
     worst = spread.max(axis=1).to_numpy()
-    high = max(float(np.quantile(worst, 0.99)), 1e-3)
+    high = max(float(np.quantile(worst, 0.99)), 2 * UNSURE)  # steady shares look dark
     return Figure(
         "How sure the shares are",
         draw(place, worst, high),
