@@ -26,22 +26,19 @@ import vivace
 from cells import DATA
 from vivace import metrics
 from vivace.analysis.genes import log_normalised, variable_genes
-from vivace.train.recipes import fast_epochs
 
 N_GENES = 1000
 SHALLOW = (20.0, 200.0)
-SCHEDULE = {
-    "lr": 1e-2,
-    "eps": 0.01,
-    "min_kl_weight": 0.0,
-    "kl_warmup_fraction": 0.0,
-    "keep_best": False,
-}
+SCHEDULE = vivace.JointEmbeddingSCVI.recipes["fast"]
 """JointEmbeddingSCVI's fast schedule, to train SCVI with it and tell schedule from objective."""
+SHORTER = {**SCHEDULE, "max_epochs": 56}
+"""The best of the schedules that SCVI was tried with: trained on, it loses what it knew of shallow cells."""
 METHODS = {
     "SCVI": ("SCVI", {}, {}),
     "SCVI, same schedule": ("SCVI", {}, SCHEDULE),
+    "SCVI, best schedule": ("SCVI", {}, SHORTER),
     "JointEmbedding": ("JointEmbeddingSCVI", {}, {}),
+    "JointEmbedding, weight 10": ("JointEmbeddingSCVI", {"joint_embedding_weight": 10.0}, {}),
     "JointEmbedding, freeze": ("JointEmbeddingSCVI", {"thinned_batch_norm": "freeze"}, {}),
     "SCVI, classic": ("SCVI", {}, {"recipe": "classic"}),
     "JointEmbedding, classic": ("JointEmbeddingSCVI", {}, {"recipe": "classic"}),
@@ -118,7 +115,8 @@ def run(method: str, adata: anndata.AnnData, seed: int) -> dict[str, float]:
     kind.setup_anndata(adata)
     model = kind(adata, **options)
     if training is SCHEDULE:
-        training = {**SCHEDULE, "max_epochs": fast_epochs(adata.n_obs, 64)}
+        epochs = SCHEDULE["max_epochs"](adata.n_obs, SCHEDULE["batch_size"])
+        training = {**SCHEDULE, "max_epochs": epochs}
     cpu = time.process_time()
     model.train(seed=seed, accelerator="cpu", progress=False, **training)
     cpu = time.process_time() - cpu
