@@ -2,6 +2,7 @@
 
 python benchmarks/differential.py markers    # published markers of pbmc3k, rank in their cluster
 python benchmarks/differential.py fdr        # realised false discovery rate on simulated batches
+python benchmarks/differential.py weights    # what importance weights leave of the draws
 python benchmarks/differential.py time       # every group of 20,000 cells x 2,000 genes
 """
 
@@ -33,20 +34,27 @@ CERTAIN = 3.0
 """Natural log of the odds of a change (bayes_factor) above which genes are ranked by its size."""
 
 
+def pbmc3k() -> anndata.AnnData | None:
+    """Labelled cells, 2,000 variable genes and the markers."""
+    file = DATA / "pbmc3k.h5ad"
+    if not file.is_file():
+        print(f"skipped: {file} is missing")
+        return None
+    adata = anndata.read_h5ad(file)
+    adata = adata[adata.obs["cell_type"] != "unlabelled"].copy()
+    known = adata.var_names.isin([gene for genes in MARKERS.values() for gene in genes])
+    return adata[:, variable_genes(adata, 2000) | known].copy()
+
+
 def markers() -> None:
     """Rank of each marker among the genes that are up in its cluster.
 
     By certainty, as the table comes; and by the median fold change among the genes that are certain
     (bayes_factor > 3), as one looks for markers: many genes are certain, few change much.
     """
-    file = DATA / "pbmc3k.h5ad"
-    if not file.is_file():
-        print(f"skipped: {file} is missing")
+    adata = pbmc3k()
+    if adata is None:
         return
-    adata = anndata.read_h5ad(file)
-    adata = adata[adata.obs["cell_type"] != "unlabelled"].copy()
-    known = adata.var_names.isin([gene for genes in MARKERS.values() for gene in genes])
-    adata = adata[:, variable_genes(adata, 2000) | known].copy()
     print("seed cluster marker vanilla_by_certainty change_by_certainty change_certain_by_size")
     for seed in SEEDS:
         model = trained(adata, seed)
@@ -94,6 +102,27 @@ def timing() -> None:
         print(mode, correct, f"{wall:.1f} {cpu:.1f}")
 
 
+def weights() -> None:
+    """What 400 draws are worth once they are weighed, and what weighing costs."""
+    adata = pbmc3k()
+    if adata is None:
+        return
+    model = trained(adata, 0)
+    for truncation in (False, True):
+        options = {"truncation": truncation, "n_mc_samples": 20, "n_mc_samples_per_pass": 20}
+        cpu = time.process_time()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            model.get_normalized_expression(
+                indices=(adata.obs["cell_type"] == "NK").to_numpy(),
+                n_samples_overall=400,
+                weights="importance",
+                importance_weighting_kwargs=options,
+            )
+        cpu = time.process_time() - cpu
+        print(f"truncation={truncation}: {cpu:.1f} s.", *(str(w.message)[:60] for w in told))
+
+
 def trained(adata, seed: int, batch_key: str | None = None, **options) -> vivace.SCVI:
     vivace.settings.seed = seed
     torch.manual_seed(seed)
@@ -103,7 +132,7 @@ def trained(adata, seed: int, batch_key: str | None = None, **options) -> vivace
     return model
 
 
-COMMANDS = {"markers": markers, "fdr": fdr, "time": timing}
+COMMANDS = {"markers": markers, "fdr": fdr, "time": timing, "weights": weights}
 
 
 def main() -> None:
