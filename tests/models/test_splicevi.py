@@ -328,15 +328,24 @@ def test_embeddings_can_start_from_singular_vectors(mdata: mudata.MuData):
 # what it is for ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def groups() -> tuple[mudata.MuData, SPLICEVI]:
+def trained_on_groups(seed: int) -> tuple[mudata.MuData, SPLICEVI]:
+    """Three groups that differ in splicing only, across two types that differ in expression only."""
     mdata = simulate(
         "splicing", n_cells=400, n_genes=40, n_events=60, observed=0.5, n_groups=3, n_types=2
     )
     SPLICEVI.setup_mudata(mdata)
-    model = SPLICEVI(mdata, n_hidden=32, n_latent=6)
-    model.train(max_epochs=50, progress=False)
+    before, vivace.settings.seed = vivace.settings.seed, seed
+    try:
+        model = SPLICEVI(mdata, n_hidden=32, n_latent=6)
+        model.train(progress=False)
+    finally:
+        vivace.settings.seed = before
     return mdata, model
+
+
+@pytest.fixture(scope="module")
+def groups() -> tuple[mudata.MuData, SPLICEVI]:
+    return trained_on_groups(seed=0)
 
 
 def test_groups_that_differ_in_splicing_only_are_told_apart(groups):
@@ -349,19 +358,28 @@ def test_groups_that_differ_in_splicing_only_are_told_apart(groups):
 
 
 def test_imputation_gets_worse_as_more_is_hidden_and_beats_the_mean(groups):
+    """Holds for ``trained_on_groups(seed)`` of every seed from 0 to 4."""
     _, model = groups
-    found = [
-        psi_imputation(model, fraction=f, indices=np.arange(400), groupby="splice_group")
-        for f in (0.25, 0.95)
-    ]
-    for table in found[:1]:
-        assert table.loc["model", "mae"] < table.loc["junction mean", "mae"]
-        assert (
-            table.loc["model", "log_likelihood_read"]
-            > table.loc["junction mean", "log_likelihood_read"]
-        )
-        assert table.loc["model", "within_junction"] > 0.2
-    assert found[0].loc["model", "log_likelihood"] > found[1].loc["model", "log_likelihood"]
+    found = {
+        f: psi_imputation(model, fraction=f, indices=np.arange(400), groupby="splice_group")
+        for f in (0.25, 0.75, 0.95)
+    }
+    for table in found.values():
+        ours, mean = table.loc["model"], table.loc["junction mean"]
+        assert ours["mae"] < mean["mae"]
+        assert ours["log_likelihood"] > mean["log_likelihood"]
+        assert ours["log_likelihood_read"] > mean["log_likelihood_read"]
+        assert ours["within_junction"] > 0.2
+    for name in ("log_likelihood", "log_likelihood_read", "within_junction"):
+        few, more, most = (table.loc["model", name] for table in found.values())
+        assert few > more > most, name
+
+
+def test_draws_of_the_latent_state_keep_predictions_modest_where_little_is_seen(groups):
+    _, model = groups
+    hidden = {"fraction": 0.95, "indices": np.arange(400)}
+    averaged, decoded = (psi_imputation(model, n_samples=n, **hidden) for n in (25, 1))
+    assert averaged.loc["model", "log_likelihood"] > decoded.loc["model", "log_likelihood"]
 
 
 def test_differential_splicing_finds_what_was_planted(groups):
@@ -369,15 +387,18 @@ def test_differential_splicing_finds_what_was_planted(groups):
     table = model.differential_splicing(groupby="splice_group", n_samples_overall=1000, delta=0.1)
     assert table["comparison"].nunique() == 3
     truth = mdata["splicing"].varm["psi_truth"]
+    wrong, n_called = 0, 0
     for name in truth.columns:
         here = table[table["group1"] == name]
         assert list(here.index) == list(mdata["splicing"].var_names)
         change = truth.drop(columns=name).mean(axis=1) - truth[name]  # group 2 minus group 1
-        assert np.corrcoef(change, here["effect_size"])[0, 1] > 0.7
+        assert np.corrcoef(change, here["effect_size"])[0, 1] > 0.9
         assert (here["effect_size"] == here["est_prob2"] - here["est_prob1"]).all()
         called = here["is_ds_fdr"].to_numpy()
-        if called.any():
-            assert (change[called].abs() < 0.05).mean() < 0.1
+        wrong += (change[called].abs() < 0.1).sum()
+        n_called += called.sum()
+    assert n_called > 50
+    assert wrong < 0.1 * n_called  # 0.05 is asked for; some 90 calls tell it from 0.1
     pair = model.differential_splicing(
         groupby="splice_group", group1="group_0", group2="group_1", n_samples_overall=300
     )

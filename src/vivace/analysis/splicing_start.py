@@ -7,6 +7,8 @@ from scipy import sparse
 
 FEWEST, MOST = 0.5, 1e4
 """Range of estimated concentrations."""
+CELLS_FOR_DIRECTIONS = 5000
+"""So many cells are enough for a few singular vectors."""
 PAIRS_TO_TRUST = 20.0
 """Pairs with two or more reads at which an event's own estimate weighs as much as the global one."""
 
@@ -102,19 +104,23 @@ def junction_directions(
 ) -> np.ndarray:
     """Right singular vectors of (ratio - mean ratio) on observed entries, (J, n_components).
 
-    Only the directions of rows matter; a little noise keeps the rows of silent junctions from zero.
+    Only the directions of rows matter; a little noise keeps the rows of silent junctions from zero. Of
+    more than ``CELLS_FOR_DIRECTIONS`` cells, that many are drawn.
     """
     from scipy.sparse.linalg import svds
 
     from vivace.data.setup_mudata import expand_events
 
+    rng = np.random.default_rng(seed)
+    if counts.shape[0] > CELLS_FOR_DIRECTIONS:
+        some = np.sort(rng.choice(counts.shape[0], CELLS_FOR_DIRECTIONS, replace=False))
+        counts, totals = counts[some], totals[some]
     seen = expand_events(totals, codes)
     inverse = seen.copy()
     inverse.data = 1 / inverse.data
     deviation = counts * inverse
     seen.data = psi[seen.indices]
     deviation = sparse.csr_array(deviation - seen)
-    rng = np.random.default_rng(seed)
     k = min(n_components, min(deviation.shape) - 1)
     vectors = rng.normal(0, 1e-3, (len(codes), n_components))
     if k > 0 and deviation.nnz:

@@ -154,6 +154,7 @@ def psi_imputation(
     fraction: float = 0.25,
     indices: Any = None,
     groupby: str | None = None,
+    n_samples: int = 25,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Hide a part of the observed events, predict them, and compare with baselines.
@@ -175,6 +176,10 @@ def psi_imputation(
         and ``mdata`` is its own.
     groupby
         Column of ``obs`` for the group mean.
+    n_samples
+        Draws of each cell's latent state that predicted usage is averaged over, as in
+        :meth:`vivace.SPLICEVI.impute_splicing`. With 1 the mean state is decoded, which is as if it
+        were known: where most events are hidden, such predictions are over-confident.
     seed
         Seed of the draw.
 
@@ -211,7 +216,8 @@ def psi_imputation(
     kept, hidden = hide_events(counts, events, fraction, seed)
     cell, junction, reads, totals, pair = hidden_entries(hidden, events)
     masked = with_junction_counts(model, data, rows, kept)
-    means = {"model": model.get_normalized_splicing(masked, entries=(cell, junction))}
+    at = {"entries": (cell, junction), "n_samples": n_samples}
+    means = {"model": model.get_normalized_splicing(masked, **at)}
     learned = model.get_junction_counts(own)[np.arange(own.n_obs) if train is None else train]
     one = np.zeros(learned.shape[0], dtype=np.int64)
     means["junction mean"] = group_means(learned, events, one, 1)[0, junction]

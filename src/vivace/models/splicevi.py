@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +35,23 @@ from vivace.modules.splice import SPLICEVAE
 MODALITIES = {"joint": "qz_m", "expression": "qzm_expr", "splicing": "qzm_spl"}
 DRAWS = {"joint": "z", "expression": "z_expr", "splicing": "z_spl"}
 MODES = ("decoder", "dm_posterior_mean")
+
+PASSES = (10, 400)
+"""Fewest and most epochs of the fast recipe."""
+STEPS = 1200
+"""Steps that even small data need: until then usage may not have left the mean of each junction."""
+
+
+def splicing_epochs(n_cells: int, batch_size: int) -> int:
+    """Epochs of the fast recipe.
+
+    Examples
+    --------
+    >>> [splicing_epochs(n_cells, 32) for n_cells in (50, 360, 6400, 10**5)]
+    [400, 100, 10, 10]
+    """
+    fewest, most = PASSES
+    return min(most, max(fewest, math.ceil(STEPS / math.ceil(n_cells / batch_size))))
 
 
 class SPLICEVI(BaseModel):
@@ -82,7 +100,12 @@ event_dropout, psi_input
     module: SPLICEVAE
 
     recipes = {
-        "fast": {"kl_warmup_fraction": 0.5, "eps": 1e-8},
+        "fast": {
+            "batch_size": 32,
+            "max_epochs": splicing_epochs,
+            "kl_warmup_fraction": 0.5,
+            "eps": 1e-8,
+        },
         "classic": {
             "optimizer": "AdamW",
             "lr": 1e-4,
@@ -116,7 +139,7 @@ event_dropout, psi_input
         modality_penalty: str | None = "None",
         event_dropout: float = 0.3,
         psi_input: str = "deviation",
-        initialize_embeddings_from_pca: bool = False,
+        initialize_embeddings_from_pca: bool = True,
         decoder_intercept_init: str = "population",
         fully_paired: bool = False,
         **module_kwargs,
