@@ -19,7 +19,7 @@ from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.models.minify import is_minified, minified
 from vivace.modules.vae import VAE
-from vivace.train.recipes import KL_FALLS, SCVI_FAST
+from vivace.train.recipes import SCVI_FAST
 
 
 class SCVI(BaseModel):
@@ -143,13 +143,6 @@ class SCVI(BaseModel):
         module = self.module_class(**self._module_arguments())
         module.minified_data_type = _minified_type(self.schema)
         return module
-
-    def _recipes(self) -> dict[str, dict[str, Any]]:
-        """Without batches there is nothing to drive out of the latent space: the KL weight is 1."""
-        if sum(self.schema.n_categories(Keys.BATCH)) > 1:
-            return self.recipes
-        fast = {k: v for k, v in self.recipes.get("fast", {}).items() if k not in KL_FALLS}
-        return {**self.recipes, "fast": fast}
 
     def _module_arguments(self) -> dict[str, Any]:
         """Arguments of the module: what the schema says of the data, then the user's options."""

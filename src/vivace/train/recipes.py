@@ -39,13 +39,13 @@ def scvi_epochs(n_cells: int, batch_size: int) -> int:
     return max(passes, math.ceil(SCVI_STEPS / math.ceil(n_cells / batch_size)))
 
 
-KL_FALLS: dict[str, Any] = {"min_kl_weight": 2.0, "kl_warmup_fraction": 0.6}
-"""The weight of the KL term falls from 2 to 1 rather than rising to 1: a strong KL term while much is
-still moving drives batches out of the latent space. Without batches it would only blur structure, and
-from 4, or to the end of the run, it can cost whole cell types."""
-SCVI_FAST: dict[str, Any] = {"batch_size": 32, "lr": 4e-2, "max_epochs": scvi_epochs, **KL_FALLS}
+SCVI_FAST: dict[str, Any] = {
+    "batch_size": 32,
+    "lr": 6e-2,
+    "max_epochs": scvi_epochs,
+    "batch_norm_momentum": 0.1,
+}
 """What SCVI's fast recipe has of its own; docs/recipe.md says how it was found."""
-KL_WARMUPS = {"n_epochs_kl_warmup", "n_steps_kl_warmup", "kl_warmup_fraction"}
 
 CLASSIC: dict[str, Any] = {"batch_size": 128, "lr": 1e-3, "n_epochs_kl_warmup": 400}
 
@@ -99,8 +99,6 @@ def make_options(
     given = {key: value for key, value in overrides.items() if value is not None}
     chosen = dict(FAST if recipe == "fast" else CLASSIC)
     chosen |= (model or {}).get(recipe, {})
-    if KL_WARMUPS & given.keys():  # who asks for a warm-up means one that rises from 0
-        chosen.pop("min_kl_weight", None)
     chosen |= given
     unknown = [key for key in chosen if key not in option_names()]
     if unknown:
