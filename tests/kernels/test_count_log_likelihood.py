@@ -16,6 +16,7 @@ from scipy import stats
 from vivace import kernels
 from vivace.errors import VivaceWarning
 from vivace.kernels import count_log_likelihood, cpu, csr_tensor, dispatch, reference
+from vivace.kernels.affine import Affine
 
 VALUE_ERROR, GRADIENT_ERROR = 1e-5, 1e-4
 LIKELIHOODS = ("poisson", "nb", "zinb")
@@ -28,6 +29,14 @@ def compress(x: torch.Tensor, *, index_type: torch.dtype = torch.int32) -> torch
     rows, columns = x.nonzero(as_tuple=True)
     indptr = torch.cat([torch.zeros(1), torch.bincount(rows, minlength=len(x)).cumsum(0)])
     return csr_tensor(indptr.to(index_type), columns.to(index_type), x[rows, columns], x.shape)
+
+
+class Product(Affine):
+    """Of which a case may ask another type."""
+
+    def to(self, dtype):
+        assert self.dtype == dtype
+        return self
 
 
 @dataclass
@@ -303,6 +312,37 @@ def test_threads_do_not_change_a_bit():
         torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("lead", [(), (2,)])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_logits_may_be_products(likelihood, lead):
+    """Value and gradients, those of the factors too, are what float64 makes of the dense logits."""
+    case = make(likelihood, lead=lead)
+    heads = [n for n in ("logits", "zi_logits") if n in case.parameters]
+    factors = {n: (torch.randn(*lead, 6, 5), torch.randn(700, 5), torch.randn(700)) for n in heads}
+
+    def results(dtype):
+        leaves = {n: [f.to(dtype, copy=True).requires_grad_() for f in factors[n]] for n in heads}
+        value = case.value(count_log_likelihood, dtype, **{n: Product(*leaves[n]) for n in heads})
+        weights = torch.linspace(0.5, 2.0, value.numel(), dtype=dtype).view(value.shape)
+        (value * weights).sum().backward()
+        return [value.detach(), *(leaf.grad for n in heads for leaf in leaves[n])]
+
+    for found, exact in zip(results(torch.float32), results(torch.float64), strict=True):
+        error = (found.double() - exact).abs().max() / exact.abs().max()
+        assert error <= GRADIENT_ERROR
+
+
+def test_a_frozen_factor_gets_no_gradient():
+    case = make(n_cells=3, n_genes=20)
+    h, weight = torch.randn(3, 4, requires_grad=True), torch.randn(20, 4)
+    bias = torch.zeros(20, requires_grad=True)
+    product = Product(h, weight, bias)
+    count_log_likelihood(case.x, product, case.parameters["library"]).sum().backward()
+    assert h.grad.abs().sum() > 0
+    assert bias.grad.abs().sum() > 0
+    assert weight.grad is None
 
 
 def test_two_threads_may_call_at_once():

@@ -31,6 +31,21 @@ class Affine(NamedTuple):
     weight: torch.Tensor
     bias: torch.Tensor
 
+    @property
+    def shape(self) -> torch.Size:
+        """Of the matrix."""
+        return torch.Size((*self.h.shape[:-1], self.weight.shape[0]))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the hidden units."""
+        return self.h.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the hidden units."""
+        return self.h.device
+
     def dense(self) -> torch.Tensor:
         """The matrix itself."""
         return F.linear(self.h, self.weight, self.bias)
@@ -40,6 +55,11 @@ class Affine(NamedTuple):
         """Whether there are more cells than hidden units, so that products of weights are smaller."""
         n_cells = self.h.numel() // self.h.shape[-1]
         return n_cells >= self.h.shape[-1]
+
+
+def dense(matrix: torch.Tensor | Affine) -> torch.Tensor:
+    """The matrix itself, however it is given."""
+    return matrix.dense() if isinstance(matrix, Affine) else matrix
 
 
 def affine_linear(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from vivace.kernels import rows as kernel
+from vivace.kernels.affine import Affine
 from vivace.kernels.csr import is_csr
 from vivace.kernels.fused import Backend, Gradients, Rows, Wanted, log_likelihood
 from vivace.kernels.threads import run_in_threads
@@ -15,10 +16,10 @@ SCALES = {"softmax": kernel.SOFTMAX, "softplus": kernel.SOFTPLUS, "identity": ke
 
 def count_log_likelihood(
     x: torch.Tensor,
-    logits: torch.Tensor,
+    logits: torch.Tensor | Affine,
     library: torch.Tensor,
     log_theta: torch.Tensor | None = None,
-    zi_logits: torch.Tensor | None = None,
+    zi_logits: torch.Tensor | Affine | None = None,
     *,
     scale: str = "softmax",
     theta_rows: torch.Tensor | None = None,

@@ -15,6 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
+from vivace.kernels.affine import Affine
 from vivace.kernels.csr import to_dense
 from vivace.kernels.fused import Backend, Gradients, Rows, Wanted, log_likelihood
 
@@ -26,10 +27,10 @@ HALF_LOG_TAU = tl.constexpr(0.5 * math.log(2 * math.pi))
 
 def count_log_likelihood(
     x: torch.Tensor,
-    logits: torch.Tensor,
+    logits: torch.Tensor | Affine,
     library: torch.Tensor,
     log_theta: torch.Tensor | None = None,
-    zi_logits: torch.Tensor | None = None,
+    zi_logits: torch.Tensor | Affine | None = None,
     *,
     scale: str = "softmax",
     theta_rows: torch.Tensor | None = None,

@@ -5,21 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 
 from vivace.errors import VivaceWarning
 from vivace.kernels import reference
+from vivace.kernels.affine import Affine, dense
 
 FUSED_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def count_log_likelihood(
     x: torch.Tensor,
-    logits: torch.Tensor,
+    logits: torch.Tensor | Affine,
     library: torch.Tensor,
     log_theta: torch.Tensor | None = None,
-    zi_logits: torch.Tensor | None = None,
+    zi_logits: torch.Tensor | Affine | None = None,
     *,
     scale: str = "softmax",
     theta_rows: torch.Tensor | None = None,
@@ -34,13 +36,13 @@ def count_log_likelihood(
     x
         (B, G) counts >= 0, dense or CSR, whole numbers or not.
     logits
-        (..., B, G) decoder output.
+        (..., B, G) decoder output, as it is or as a product of hidden units and weights.
     library
         Natural log of the library size, broadcasts with (..., B, 1); -inf (an empty cell): ``mu = 0``.
     log_theta
         Log inverse dispersion: (G,), (..., B, G), or a table (K, G) with ``theta_rows``.
     zi_logits
-        (..., B, G) log-odds of a technical zero.
+        (..., B, G) log-odds of a technical zero, likewise.
     scale
         "softmax" or "softplus" of the logits, or "identity": the logits are the scale, >= 0.
     theta_rows
@@ -61,11 +63,14 @@ def count_log_likelihood(
     >>> count_log_likelihood(x, torch.zeros(1, 2), torch.log(torch.tensor([[2.0]])))
     tensor([-2.6931])
     """
-    fused = None
+    options: dict[str, Any] = {"scale": scale, "theta_rows": theta_rows}
     if logits.dtype in FUSED_TYPES and not x.requires_grad:
         fused = fused_for(logits.device.type)
-    function = fused or reference.count_log_likelihood
-    return function(x, logits, library, log_theta, zi_logits, scale=scale, theta_rows=theta_rows)
+        if fused is not None:
+            return fused(x, logits, library, log_theta, zi_logits, **options)
+    zi_logits = None if zi_logits is None else dense(zi_logits)
+    logits = dense(logits)
+    return reference.count_log_likelihood(x, logits, library, log_theta, zi_logits, **options)
 
 
 @cache

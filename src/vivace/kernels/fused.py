@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from vivace.kernels.affine import Affine
+
 
 class Wanted(NamedTuple):
     """Which gradients a kernel has to compute."""
@@ -55,17 +57,15 @@ class Backend(NamedTuple):
 def log_likelihood(
     backend: Backend,
     x: torch.Tensor,
-    logits: torch.Tensor,
+    logits: torch.Tensor | Affine,
     library: torch.Tensor,
     log_theta: torch.Tensor | None,
-    zi_logits: torch.Tensor | None,
+    zi_logits: torch.Tensor | Affine | None,
     scale: str,
     theta_rows: torch.Tensor | None,
 ) -> torch.Tensor:
     """Bring the arguments of :func:`vivace.kernels.count_log_likelihood` into rows and run a backend."""
     shape = torch.broadcast_shapes(logits.shape, library.shape, x.shape)
-    if zi_logits is not None:
-        zi_logits = as_rows(zi_logits, shape)
     if log_theta is not None:
         shared = log_theta.shape[:-1].numel() == 1 and log_theta.shape[-1] == shape[-1]
         if theta_rows is None and shared:
@@ -74,10 +74,10 @@ def log_likelihood(
             log_theta = as_rows(log_theta, shape)
         log_theta = log_theta.reshape(-1, shape[-1]).float().contiguous()
     value = RowsLogLikelihood.apply(
-        as_rows(logits, shape),
+        *head_rows(logits, shape),
+        *head_rows(zi_logits, shape),
         as_rows(library, (*shape[:-1], 1)),
         log_theta,
-        zi_logits,
         x,
         theta_rows,
         scale,
@@ -87,6 +87,13 @@ def log_likelihood(
     return value.view(shape[:-1])
 
 
+def head_rows(head: torch.Tensor | Affine | None, shape: Any) -> tuple:
+    """Hidden units (R, H), weight and bias; a head that is no product has neither of the latter."""
+    if head is None or not isinstance(head, Affine):
+        return None if head is None else as_rows(head, shape), None, None
+    return as_rows(head.h, (*shape[:-1], head.h.shape[-1])), head.weight, head.bias
+
+
 def as_rows(tensor: torch.Tensor, shape: Any) -> torch.Tensor:
     """(R, G) float32, contiguous, with all leading axes in one."""
     if tensor.shape != shape:
@@ -94,16 +101,45 @@ def as_rows(tensor: torch.Tensor, shape: Any) -> torch.Tensor:
     return tensor.reshape(-1, shape[-1]).float().contiguous()
 
 
+class Head(NamedTuple):
+    """Logits of the rows, and what they are a product of."""
+
+    h: torch.Tensor  # (R, H), or the logits (R, G) themselves
+    weight: torch.Tensor | None  # (G, H)
+    bias: torch.Tensor | None  # (G,)
+
+    def logits(self) -> torch.Tensor:
+        """(R, G), in the type that products are taken in."""
+        if self.weight is None or self.bias is None:
+            return self.h
+        return (self.h @ self.weight.t()).add_(self.bias)  # faster than a product onto copied biases
+
+    def gradients(self, by_logits: torch.Tensor, of_rows: torch.Tensor, needs: tuple) -> tuple:
+        """By h, weight and bias; the weights of the rows go to the narrow side of each product."""
+        column, kind = of_rows.unsqueeze(-1), by_logits.dtype
+        if self.weight is None:
+            return by_logits * column if needs[0] else None, None, None
+        return (
+            (by_logits @ self.weight.to(kind)).float() * column if needs[0] else None,
+            (by_logits.t() @ (self.h * column).to(kind)).float() if needs[1] else None,
+            (of_rows.to(kind) @ by_logits).float() if needs[2] else None,
+        )
+
+
 class RowsLogLikelihood(torch.autograd.Function):
-    """Gradients are computed with the value, and only multiplied on the way back."""
+    """Gradients are computed with the value, and only weighted on the way back."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        logits: torch.Tensor,
+        h: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        zi_h: torch.Tensor | None,
+        zi_weight: torch.Tensor | None,
+        zi_bias: torch.Tensor | None,
         library: torch.Tensor,
         log_theta: torch.Tensor | None,
-        zi_logits: torch.Tensor | None,
         x: torch.Tensor,
         theta_rows: torch.Tensor | None,
         scale: str,
@@ -112,36 +148,35 @@ class RowsLogLikelihood(torch.autograd.Function):
     ) -> torch.Tensor:
         needs = ctx.needs_input_grad
         wanted = Wanted(
-            logits=grad_enabled and (needs[0] or needs[1]),
-            log_theta=grad_enabled and needs[2],
-            zi_logits=grad_enabled and needs[3],
+            logits=grad_enabled and any((*needs[:3], needs[6])),
+            log_theta=grad_enabled and needs[7],
+            zi_logits=grad_enabled and any(needs[3:6]),
         )
-        rows = Rows(x, logits, library, log_theta, zi_logits, theta_rows, scale)
+        logits = Head(h, weight, bias).logits()
+        zi_logits = None if zi_h is None else Head(zi_h, zi_weight, zi_bias).logits().float()
+        rows = Rows(x, logits.float(), library, log_theta, zi_logits, theta_rows, scale)
         value, gradients = backend.run(rows, wanted)
-        ctx.save_for_backward(*gradients, theta_rows)
+        ctx.save_for_backward(*gradients, theta_rows, h, weight, bias, zi_h, zi_weight, zi_bias)
         ctx.n_theta = None if log_theta is None else log_theta.shape[0]
-        ctx.backend = backend
+        ctx.backend, ctx.product_type = backend, logits.dtype
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, weights: torch.Tensor) -> tuple:
-        *gradients, theta_rows = ctx.saved_tensors
-        by = Gradients(*gradients)
-        needs = ctx.needs_input_grad
-        column = weights.unsqueeze(-1)
+        *gradients, theta_rows, h, weight, bias, zi_h, zi_weight, zi_bias = ctx.saved_tensors
+        by, needs, weights = Gradients(*gradients), ctx.needs_input_grad, weights.contiguous()
+        kind = ctx.product_type
+        head, zi_head = Head(h, weight, bias), Head(zi_h, zi_weight, zi_bias)
+        by_head = head.gradients(by.logits.to(kind), weights, needs[:3])
+        by_zi = zi_head.gradients(by.zi_logits.to(kind), weights, needs[3:6])
         by_theta = None
-        if needs[2] and ctx.n_theta == 1 and theta_rows is not None:
-            by_theta = ctx.backend.weighted_sum(weights.contiguous(), by.log_theta)
-        elif needs[2]:
-            by_theta = add_up(by.log_theta * column, theta_rows, ctx.n_theta)
-        return (
-            by.logits * column if needs[0] else None,
-            (by.library * weights).unsqueeze(-1) if needs[1] else None,
-            by_theta,
-            by.zi_logits * column if needs[3] else None,
-            *[None] * 5,
-        )
+        if needs[7] and ctx.n_theta == 1 and theta_rows is not None:
+            by_theta = ctx.backend.weighted_sum(weights, by.log_theta)
+        elif needs[7]:
+            by_theta = add_up(by.log_theta * weights.unsqueeze(-1), theta_rows, ctx.n_theta)
+        by_library = (by.library * weights).unsqueeze(-1) if needs[6] else None
+        return (*by_head, *by_zi, by_library, by_theta, *[None] * 5)
 
 
 def add_up(by_row: torch.Tensor, theta_rows: torch.Tensor | None, n_theta: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Distribution, constraints
 
 from vivace.kernels import count_log_likelihood
+from vivace.kernels.affine import Affine
 from vivace.likelihoods.rate import MAX_RATE, Rate, normalized
 
 
@@ -66,7 +67,7 @@ class NegativeBinomial(Distribution):
     @classmethod
     def from_logits(
         cls,
-        logits: torch.Tensor,
+        logits: torch.Tensor | Affine,
         library: torch.Tensor,
         log_theta: torch.Tensor,
         activation: str = "softmax",
@@ -77,7 +78,7 @@ class NegativeBinomial(Distribution):
         Parameters
         ----------
         logits
-            (..., B, G) decoder output before the activation.
+            (..., B, G) decoder output before the activation, as it is or as a product.
         library
             (..., B, 1) log library size.
         log_theta
@@ -130,7 +131,7 @@ class NegativeBinomial(Distribution):
         """Log-likelihood summed over genes, (..., B), nats; ``value`` (B, G) dense or CSR."""
         return count_log_likelihood(
             value,
-            self._rate.logits,
+            self._rate.head,
             self._rate.library,
             torch.log(self.theta) if self._log_theta is None else self._log_theta,
             scale=self._rate.activation,

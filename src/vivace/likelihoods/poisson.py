@@ -6,6 +6,7 @@ import torch
 from torch.distributions import Distribution, constraints
 
 from vivace.kernels import count_log_likelihood
+from vivace.kernels.affine import Affine
 from vivace.likelihoods.rate import MAX_RATE, Rate, normalized
 
 MIN_RATE = 1e-8
@@ -49,7 +50,7 @@ class Poisson(Distribution):
 
     @classmethod
     def from_logits(
-        cls, logits: torch.Tensor, library: torch.Tensor, activation: str = "softmax"
+        cls, logits: torch.Tensor | Affine, library: torch.Tensor, activation: str = "softmax"
     ) -> Poisson:
         """Build from decoder outputs without computing the rate; see NegativeBinomial.from_logits."""
         poisson = cls.__new__(cls)
@@ -88,7 +89,7 @@ class Poisson(Distribution):
     def log_prob_sum(self, value: torch.Tensor) -> torch.Tensor:
         """Log-likelihood summed over genes, (..., B), nats; ``value`` (B, G) dense or CSR."""
         return count_log_likelihood(
-            value, self._rate.logits, self._rate.library, scale=self._rate.activation
+            value, self._rate.head, self._rate.library, scale=self._rate.activation
         )
 
     @torch.no_grad()

@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 from torch.nn import functional as F
 
+from vivace.kernels.affine import Affine, dense
+
 ACTIVATIONS = {
     "softmax": lambda logits: torch.softmax(logits, dim=-1),
     "softplus": F.softplus,
@@ -24,17 +26,21 @@ class Rate:
 
     Attributes
     ----------
-    logits
-        (..., B, G) decoder output.
+    head
+        (..., B, G) decoder output, as it is or as a product.
     library
         (..., B, 1) natural log of the library size; -inf for an empty cell gives ``mu = 0``.
     activation
         "softmax" (rows of ``scale`` sum to 1), "softplus", or "identity" (logits are the scale).
     """
 
-    logits: torch.Tensor
+    head: torch.Tensor | Affine
     library: torch.Tensor
     activation: str = "softmax"
+
+    @cached_property
+    def logits(self) -> torch.Tensor:
+        return dense(self.head)
 
     @cached_property
     def scale(self) -> torch.Tensor:
@@ -51,7 +57,7 @@ class Rate:
 
     @property
     def shape(self) -> torch.Size:
-        return torch.broadcast_shapes(self.logits.shape, self.library.shape)
+        return torch.broadcast_shapes(self.head.shape, self.library.shape)
 
 
 def normalized(key: str, mu: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
 
 from vivace.kernels import count_log_likelihood
+from vivace.kernels.affine import Affine, dense
 from vivace.likelihoods.negative_binomial import NegativeBinomial, nb_log_prob
 
 
@@ -55,17 +58,17 @@ class ZeroInflatedNegativeBinomial(Distribution):
         validate_args: bool | None = None,
     ):
         self._counts = NegativeBinomial(mu, theta, scale=scale, validate_args=False)
-        self.zi_logits = zi_logits
+        self._zi_head: torch.Tensor | Affine = zi_logits
         shape = torch.broadcast_shapes(mu.shape, theta.shape, zi_logits.shape)
         super().__init__(torch.Size(shape), validate_args=validate_args)
 
     @classmethod
     def from_logits(
         cls,
-        logits: torch.Tensor,
+        logits: torch.Tensor | Affine,
         library: torch.Tensor,
         log_theta: torch.Tensor,
-        zi_logits: torch.Tensor,
+        zi_logits: torch.Tensor | Affine,
         activation: str = "softmax",
         theta_rows: torch.Tensor | None = None,
     ) -> ZeroInflatedNegativeBinomial:
@@ -74,7 +77,7 @@ class ZeroInflatedNegativeBinomial(Distribution):
         zinb._counts = NegativeBinomial.from_logits(
             logits, library, log_theta, activation, theta_rows
         )
-        zinb.zi_logits = zi_logits
+        zinb._zi_head = zi_logits
         Distribution.__init__(zinb, zinb._counts.batch_shape, validate_args=False)
         return zinb
 
@@ -89,6 +92,10 @@ class ZeroInflatedNegativeBinomial(Distribution):
     @property
     def scale(self) -> torch.Tensor:
         return self._counts.scale
+
+    @cached_property
+    def zi_logits(self) -> torch.Tensor:
+        return dense(self._zi_head)
 
     @property
     def zi_probs(self) -> torch.Tensor:
@@ -117,10 +124,10 @@ class ZeroInflatedNegativeBinomial(Distribution):
         nb = self._counts
         return count_log_likelihood(
             value,
-            nb._rate.logits,
+            nb._rate.head,
             nb._rate.library,
             torch.log(nb.theta) if nb._log_theta is None else nb._log_theta,
-            self.zi_logits,
+            self._zi_head,
             scale=nb._rate.activation,
             theta_rows=nb._theta_rows,
         )

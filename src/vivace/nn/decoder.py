@@ -8,15 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from vivace.kernels.affine import Affine
 from vivace.nn.fc import FCLayers
 
 
 class DecoderOutput(NamedTuple):
     """What the decoder says of each gene; heads that were not built are None."""
 
-    scale_logits: torch.Tensor  # (..., B, G), before softmax or softplus
+    scale_logits: torch.Tensor | Affine  # (..., B, G), before softmax or softplus
     log_theta: torch.Tensor | None  # (..., B, G), dispersion per gene and cell
-    zi_logits: torch.Tensor | None  # (..., B, G), log-odds of a technical zero
+    zi_logits: torch.Tensor | Affine | None  # (..., B, G), log-odds of a technical zero
 
 
 class CountDecoder(nn.Module):
@@ -85,8 +86,15 @@ class CountDecoder(nn.Module):
             (B, 1) codes of each categorical covariate.
         """
         h = self.px_decoder(z, *cats)
+        dropout = self.px_dropout_decoder
         return DecoderOutput(
-            self.px_scale_decoder(h),
+            product(h, self.px_scale_decoder[0]),
             None if self.px_r_decoder is None else self.px_r_decoder(h),
-            None if self.px_dropout_decoder is None else self.px_dropout_decoder(h),
+            None if dropout is None else product(h, dropout),
         )
+
+
+def product(h: torch.Tensor, linear: nn.Module) -> Affine:
+    """A head whose logits are not formed yet: the likelihood sends their gradient on to the weights."""
+    assert isinstance(linear, nn.Linear)
+    return Affine(h, linear.weight, linear.bias)
