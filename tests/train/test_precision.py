@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from vivace.data import Cells, Loader
 from vivace.modules import VAE
 from vivace.train import TrainOptions, fit
 from vivace.train.loop import Trainer, make_optimizer
+from vivace.train.precision import warn_of_slow_precision
 from vivace.train.stopping import Interrupt
 
 LIKELIHOODS = ("zinb", "nb", "poisson")
@@ -45,6 +48,7 @@ def test_gradients_are_those_of_float32_to_bfloat16_digits(cells, likelihood):
         assert error < 0.1 or exact[name].norm() < 1e-3, f"{name}: {error:.3f}"
 
 
+@pytest.mark.filterwarnings("ignore:precision=.bf16. is slower")  # where these tests happen to run
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_learns_as_much(cells, likelihood):
     elbos = {}
@@ -64,3 +68,15 @@ def test_questions_are_answered_in_float32(cells):
     tensors = cells.minibatch(torch.arange(8).numpy())
     assert tensors[Keys.X].dtype == torch.float32
     assert module.inference(**module._get_inference_input(tensors))["z"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("has", [{"avx512_bf16": True}, {"amx_bf16": True}, {}])
+def test_warns_where_bfloat16_is_emulated(monkeypatch, has):
+    processor = {"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False, **has}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        warn_of_slow_precision("float32", torch.device("cpu"))
+        warn_of_slow_precision("bf16", torch.device("cuda"))
+        warn_of_slow_precision("bf16", torch.device("cpu"))
+    assert len(heard) == (not has)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
 from vivace.train.norms import batch_norm_momentum
 from vivace.train.options import TrainOptions
+from vivace.train.precision import autocast, warn_of_slow_precision
 from vivace.train.progress import progress_bar
 from vivace.train.result import TrainResult
 from vivace.train.schedule import FACTORS
@@ -89,6 +89,7 @@ def fit(
         raise InvalidArgumentError(msg)
     started = time.perf_counter()
     module.to(device)
+    warn_of_slow_precision(options.precision, module.device)
     optimizer = make_optimizer(module, options)
     start, history, best = 0, History() if history is None else history, BestSoFar()
     n_before = history.n_epochs  # of earlier training
@@ -204,7 +205,7 @@ class Trainer:
 
     def update(self, tensors: Any, kl_weight: float | torch.Tensor) -> LossOutput:
         """Forward, backward, update."""
-        with self.autocast():
+        with autocast(self.options.precision, self.device):
             loss_kwargs = {**self.loss_kwargs, "kl_weight": kl_weight}
             *_, losses = self.module(tensors, loss_kwargs=loss_kwargs)
         self.optimizer.zero_grad(set_to_none=True)
@@ -220,17 +221,11 @@ class Trainer:
         self.module.eval()
         metrics = EpochMetrics()
         loss_kwargs = {**self.loss_kwargs, "kl_weight": kl_weight}
-        with seeded(0), self.autocast():
+        with seeded(0), autocast(self.options.precision, self.device):
             for tensors in batches.epoch(0):
                 *_, losses = self.module(tensors, loss_kwargs=loss_kwargs)
                 metrics.add(losses)
         return metrics.result("validation", self.batches.n_obs)
-
-    def autocast(self) -> AbstractContextManager:
-        """Matrix products in bfloat16, if asked for."""
-        if self.options.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _check_finite(self, loss: float, epoch: int, step: int) -> None:
         if math.isfinite(loss):
