@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["pbmc_facs", "worm_neuron_lowdepth"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--cells", type=int, help="a random choice of this many cells, by seed")
     parser.add_argument("--out", type=Path, help="CSV to append one row a run to")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -141,6 +142,9 @@ def main() -> None:
                 print(f"skipped: {DATA / name}.h5ad is missing")
                 continue
             adata = load(name, seed)
+            if args.cells and args.cells < adata.n_obs:
+                chosen = np.random.default_rng(seed).choice(adata.n_obs, args.cells, replace=False)
+                adata = adata[np.sort(chosen)].copy()
             if name == "pbmc_facs":
                 print(name, seed, "limit", f"{limit(adata, seed):.3f}", flush=True)
             for method in args.methods:
