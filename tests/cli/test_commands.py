@@ -10,11 +10,13 @@ from importlib import metadata
 from pathlib import Path
 
 import anndata
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
 
 import vivace
+from vivace.cli import main
 from vivace.cli.fit import FITS
 
 
@@ -130,16 +132,57 @@ EXTRA = {
 ON_ANNDATA = [name for name in FITS if name != "splicevi"]
 
 
-def test_splicevi_fits_a_mudata(run, tmp_path):
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory) -> Path:
+    """``cells.h5mu`` and ``run/``, a SPLICEVI fitted to it; not to be written to."""
+    folder = tmp_path_factory.mktemp("paired")
     mdata = vivace.datasets.simulate("splicing", n_cells=80, n_genes=30, n_events=20, observed=0.3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # mudata, of its next version
-        mdata.write_h5mu(tmp_path / "cells.h5mu")
-    done = run(
-        "fit", "splicevi", tmp_path / "cells.h5mu", "--out", tmp_path / "run", "--max-epochs", 1
-    )
+        mdata.write_h5mu(folder / "cells.h5mu")
+    words = ["fit", "splicevi", folder / "cells.h5mu", "--out", folder / "run", "--max-epochs", 1]
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    assert not stop.value.code
+    return folder
+
+
+def test_splicevi_fits_a_mudata(paired):
+    assert type(vivace.load(paired / "run")).__name__ == "SPLICEVI"
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_latent_space_of_a_mudata(paired, run, tmp_path):
+    words = ("latent", paired / "run", paired / "cells.h5mu", "--out")
+    for name in ("latent.csv", "cells.h5mu"):
+        done = run(*words, tmp_path / name)
+        assert done.code == 0, done.err
+    table = pd.read_csv(tmp_path / "latent.csv", index_col="cell")
+    written = mudata.read_h5mu(tmp_path / "cells.h5mu")
+    assert list(table.index) == list(written.obs_names)
+    np.testing.assert_allclose(table, written.obsm["X_vivace"], rtol=1e-5)
+    mdata = mudata.read_h5mu(paired / "cells.h5mu")
+    assert (written["splicing"].X != mdata["splicing"].X).nnz == 0
+    done = run(*words, tmp_path / "cells.h5ad")
+    assert done.code == 2
+    assert ".h5mu" in done.err
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_genes_that_differ_in_a_mudata(paired, run, tmp_path):
+    words = ("de", paired / "run", paired / "cells.h5mu", "--groupby", "cell_type", "--out")
+    done = run(*words, tmp_path / "de.csv")
     assert done.code == 0, done.err
-    assert type(vivace.load(tmp_path / "run")).__name__ == "SPLICEVI"
+    assert len(pd.read_csv(tmp_path / "de.csv")) == 4 * 30
+
+
+def test_a_file_of_the_other_kind_is_refused(paired, folder, run, tmp_path):
+    done = run("latent", paired / "run", folder / "cells.h5ad", "--out", tmp_path / "latent.csv")
+    assert done.code == 2
+    assert "not an .h5mu file" in done.err
+    done = run("latent", folder / "run", paired / "cells.h5mu", "--out", tmp_path / "latent.csv")
+    assert done.code == 2
+    assert "not an .h5ad file" in done.err
 
 
 @pytest.mark.parametrize("name", ON_ANNDATA)

@@ -47,7 +47,12 @@ app.add_typer(
 )
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, made by vivace fit.")]
-Data = Annotated[Path, typer.Argument(metavar="CELLS", help="File with raw counts (.h5ad).")]
+Data = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CELLS", help="File with raw counts: .h5ad, or .h5mu of splicing models."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
@@ -135,7 +140,9 @@ def latent(
     data: Data,
     out: Annotated[
         Path,
-        typer.Option(help="File to write: .h5ad for the cells with their latent space, or .csv."),
+        typer.Option(
+            help="File to write: .h5ad (.h5mu) for the cells with their latent space, or .csv."
+        ),
     ],
     overwrite: Overwrite = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from vivace._files import replacing
-from vivace.cli.files import check_new_file, read_cells
+from vivace.cli.files import check_new_file, read_cells_of
 from vivace.cli.latent import cells_for
 from vivace.cli.words import say
 from vivace.errors import InvalidArgumentError, UnsupportedError, missing_key
@@ -25,7 +25,7 @@ def run_de(run: Path, data: Path, out: Path, *, groupby: str, overwrite: bool, *
     if not hasattr(model, "differential_expression"):
         msg = f"{type(model).__name__} models do not compare the expression of groups"
         raise UnsupportedError(msg)
-    cells = read_cells(data)
+    cells = read_cells_of(model, data)
     if groupby not in cells.obs:
         raise missing_key("groupby", groupby, "adata.obs", cells.obs.columns)
     given = {name: value for name, value in how.items() if value is not None}

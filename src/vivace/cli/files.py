@@ -70,6 +70,12 @@ def read_paired_cells(path: Path) -> Any:
         raise InvalidDataError(msg) from error
 
 
+def read_cells_of(model: Any, path: Path) -> Any:
+    """Read the kind of file that a model's cells come in: .h5mu where it knows several modalities."""
+    paired = "modalities" in model.schema.setup_args
+    return read_paired_cells(path) if paired else read_cells(path)
+
+
 def first_line(error: Exception) -> str:
     """What an error says first."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vivace._files import replacing
-from vivace.cli.files import check_new_file, read_cells
+from vivace.cli.files import check_new_file, read_cells_of
 from vivace.cli.words import say
 from vivace.errors import InvalidArgumentError
 
@@ -18,15 +18,16 @@ KEY = "X_vivace"
 
 def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool) -> None:
     """Load the model, read the cells, write them with their latent space (or their two)."""
-    if out.suffix not in (".h5ad", ".csv"):
-        msg = f'--out "{out}" should end in .h5ad (cells with the latent space) or .csv (a table)'
+    kind = ".h5mu" if data.suffix == ".h5mu" else ".h5ad"
+    if out.suffix not in (kind, ".csv"):
+        msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
         raise InvalidArgumentError(msg)
     check_new_file(out, overwrite=overwrite)
     from vivace.analysis.tables import two_spaces
     from vivace.models.table import load
 
     model: Any = load(run)
-    cells = read_cells(data)
+    cells = read_cells_of(model, data)
     known = cells_for(model, cells)
     latent = {
         name: model.get_latent_representation(known, **space)
@@ -37,7 +38,8 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool) -> None:
             table(latent, cells.obs_names).to_csv(beside, index_label="cell")
         else:
             cells.obsm.update({key(name): means for name, means in latent.items()})
-            cells.write_h5ad(beside, compression="gzip")
+            write = cells.write_h5mu if hasattr(cells, "mod") else cells.write_h5ad
+            write(beside, compression="gzip")
     for name, means in latent.items():
         where = f", {name}_*" if out.suffix == ".csv" else f' in obsm["{key(name)}"]'
         say(f"Wrote {len(means):,} cells x {means.shape[1]} latent dimensions to {out}{where}")
@@ -49,7 +51,9 @@ def key(name: str) -> str:
 
 
 def cells_for(model: Any, cells: Any) -> Any:
-    """The cells with the genes of the model, if there are more."""
+    """The cells with the genes of the model, if there are more; a MuData as it is."""
+    if hasattr(cells, "mod"):
+        return cells
     genes = model.var_names
     more = cells.n_vars > len(genes) and genes.isin(cells.var_names).all()
     return cells[:, genes].copy() if more else cells
