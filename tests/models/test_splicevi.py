@@ -9,6 +9,7 @@ import mudata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 
 import vivace
@@ -302,6 +303,25 @@ def test_usage_updated_with_reads(model: SPLICEVI, tmp_path):
     assert (imputed["std"] > 0).all()
 
 
+def test_many_reads_outweigh_what_the_model_expects(model: SPLICEVI):
+    """(phi p + n psi) / (phi + n) is at most phi / (phi + n) away from the observed psi."""
+    mdata, codes = make(), model.event_codes
+    reads = sparse.csr_matrix(mdata["splicing"].X)
+    totals = np.stack([np.bincount(codes, row) for row in reads.toarray()])[:, codes]
+    psi = reads.toarray()[totals > 0] / totals[totals > 0]
+    phi = np.broadcast_to(model.module.log_phi().exp().detach()[codes], totals.shape)[totals > 0]
+    away = []
+    for times in (1.0, 1e3, 1e9):
+        mdata["splicing"].X = reads * np.float32(times)
+        usage = model.get_normalized_splicing(
+            mdata, mode="dm_posterior_mean", observed_only=True
+        ).toarray()
+        away.append(np.abs(usage[totals > 0] - psi))
+        assert (away[-1] <= phi / (phi + times * totals[totals > 0]) + 1e-5).all()
+    assert away[0].max() > 0.05
+    assert away[2].max() < 1e-4
+
+
 def test_binomial_has_no_posterior_mean(mdata: mudata.MuData):
     model = SPLICEVI(mdata, n_hidden=8, n_latent=2, splicing_loss_type="binomial")
     model.train(max_epochs=1, progress=False)
@@ -323,6 +343,57 @@ def test_embeddings_can_start_from_singular_vectors(mdata: mudata.MuData):
     table = model.module.z_encoder_splicing.feature_embedding
     assert (table.norm(dim=1) > 0).all()
     assert not np.allclose(table.detach().numpy().std(), 1, atol=0.1)
+
+
+# query mapping ------------------------------------------------------------------------------------
+
+
+def two_halves() -> tuple[mudata.MuData, mudata.MuData]:
+    """Cells of batches a and b, and cells of a batch c that the first half does not know."""
+    mdata = make()
+    mdata.obs["batch"] = np.where(
+        np.arange(150) < 50, "a", np.where(np.arange(150) < 100, "b", "c")
+    )
+    mdata.obs["chemistry"] = np.where(np.arange(150) % 2, "v2", "v3")
+    return mdata[:100].copy(), mdata[100:].copy()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("decoder", ["vanilla", "linear"])
+def test_new_batches_are_learned_and_old_answers_stay(decoder: str, tmp_path):
+    old, new = two_halves()
+    SPLICEVI.setup_mudata(old, batch_key="batch", categorical_covariate_keys=["chemistry"])
+    options = {"splicing_decoder_architecture": decoder, "encode_covariates": True}
+    reference = SPLICEVI(old, n_hidden=16, n_latent=4, **options)
+    reference.train(max_epochs=2, progress=False)
+    before = reference.get_latent_representation(), reference.get_normalized_splicing()
+    model = SPLICEVI.load_query_data(new, reference.save(tmp_path / "reference"))
+    start = {k: v.clone() for k, v in model.module.state_dict().items()}
+    model.train(max_epochs=2, progress=False)
+    np.testing.assert_array_equal(model.get_latent_representation(old), before[0])
+    np.testing.assert_array_equal(model.get_normalized_splicing(old), before[1])
+    changed = [k for k, v in model.module.state_dict().items() if not torch.equal(v, start[k])]
+    assert any(k.startswith("z_decoder_splicing") for k in changed)
+    assert not any("h_layer" in k or "embedding" in k or k == "log_phi_j" for k in changed)
+    assert model.get_latent_representation().shape == (50, 4)
+    again = vivace.load(model.save(tmp_path / "query"), new)
+    np.testing.assert_array_equal(again.get_latent_representation(old), before[0])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_queries_that_cannot_be_mapped_say_why(model: SPLICEVI, mdata: mudata.MuData):
+    with pytest.raises(InvalidArgumentError, match="no batch that the reference does not know"):
+        SPLICEVI.load_query_data(mdata, model)
+    old, new = two_halves()
+    SPLICEVI.setup_mudata(old, batch_key="batch")
+    by_cell = SPLICEVI(old, n_hidden=8, n_latent=2, modality_weights="cell")
+    with pytest.raises(InvalidArgumentError, match="universal"):
+        SPLICEVI.load_query_data(new, by_cell)
+    with mudata.set_options(pull_on_update=False):
+        fewer = mudata.MuData({"rna": new["rna"], "splicing": new["splicing"][:, 3:].copy()})
+        fewer.obs = new.obs
+    with pytest.raises(InvalidDataError, match="are not in the splicing modality"):
+        SPLICEVI.load_query_data(fewer, SPLICEVI(old, n_hidden=8, n_latent=2))
 
 
 # what it is for ---------------------------------------------------------------------------------
@@ -463,6 +534,8 @@ def test_real_cells_end_to_end(shared_data, name: str, watch):
     model = SPLICEVI(mdata, n_hidden=16, n_latent=4)
     model.train(max_epochs=2, progress=False)
     assert np.isfinite(model.get_latent_representation()).all()
+    imputed = model.impute_splicing([0, 0, 1], [0, 1, 0])
+    assert imputed["psi"].between(imputed["lower"] - 1e-6, imputed["upper"] + 1e-6).all()
     table = psi_imputation(model, groupby=label)
     assert table.notna().loc["model", "mae"]
     found = model.differential_splicing(groupby=label, n_samples_overall=50)

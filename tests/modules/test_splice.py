@@ -290,6 +290,44 @@ def test_loss_on_entries_is_the_loss_on_matrices(kind: str):
     assert wanted[4] == 0  # a cell without expression is not blamed for it
 
 
+def test_ratios_without_counts_are_scored_by_cross_entropy():
+    """Ratios given as counts: events total 1, and the binomial without its constant is cross-entropy."""
+    tensors = cells()
+    counts = tensors["junc_counts_key"]
+    totals = counts.new_zeros(B, 3).index_add(1, EVENTS, counts)[:, EVENTS]
+    psi = torch.where(totals > 0, counts / totals.clamp(min=1), 0)
+    module = build(splicing_loss_type="binomial", include_normalizer=False)
+    _, generated, losses = module(tensors | {"junc_counts_key": psi})
+    p = generated["p"]
+    entropy = torch.nn.functional.binary_cross_entropy(p, psi, reduction="none")
+    wanted = torch.where(totals > 0, entropy, 0).sum(1)
+    found = losses.reconstruction_loss["reconstruction_loss_splicing"]
+    assert torch.allclose(found, wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("compat", [None, "splicevi"])
+def test_where_concentrations_start(compat: str | None):
+    def start(**options: object) -> torch.Tensor:
+        torch.manual_seed(0)
+        index = torch.arange(2000) // 2
+        module = SPLICEVAE(G, 2000, event_index=index, n_hidden=8, compat=compat, **options)
+        return module.log_phi_j.detach(), module.log_phi().exp().detach()
+
+    raw, _ = start(phi_init="constant")
+    assert torch.allclose(raw, torch.tensor(math.log(100.0)))
+    raw, _ = start(phi_init="log100")
+    assert abs(raw.mean() - math.log(100.0)) < 0.05
+    assert abs(raw.std() - 0.5) < 0.05
+    _, phi = start(phi_init="prior", phi_prior_shape=3.0, phi_prior_rate=0.5)
+    assert abs(phi.mean() - 6) < 0.4
+    assert abs(phi.var() - 12) < 2.5
+    _, phi = start(phi_init="prior", phi_floor=2.0)
+    assert phi.min() >= 2.0
+    module = build(phi_init="constant", compat=compat)
+    module.start_from(torch.full((J,), 0.5), torch.zeros(3))
+    assert torch.allclose(module.log_phi_j, torch.tensor(math.log(100.0)))
+
+
 def test_weight_of_the_splicing_term():
     tensors = cells()
     terms = []

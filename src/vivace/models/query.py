@@ -22,11 +22,13 @@ from vivace.data.schema import Field, Schema, categorical_field
 from vivace.errors import InvalidArgumentError, InvalidDataError, VivaceWarning, nearest
 from vivace.modules.base import BaseModule
 from vivace.nn import FCLayers
+from vivace.nn.splicing_decoder import LinearSplicingDecoder
 
 if TYPE_CHECKING:
     from vivace.models.base import BaseModel
 
 Model = TypeVar("Model", bound="BaseModel")
+Layers = FCLayers | LinearSplicingDecoder
 
 FEW_GENES = 0.8
 """A query with a smaller share of the reference's genes than this is warned of."""
@@ -95,10 +97,12 @@ def load_query_data(
     if type(reference) is not model_class:
         msg = f"the reference is a {type(reference).__name__}, not a {model_class.__name__}"
         raise InvalidArgumentError(msg)
-    _check_genes(adata, reference.schema)
+    if not hasattr(adata, "mod"):  # of a MuData, both modalities are looked at below
+        _check_genes(adata, reference.schema)
     schema = extended_schema(reference.schema, adata.obs)
     model = model_class.__new__(model_class)
     model._assemble(schema, dict(reference.options), adata)
+    model._cells()  # say now, not at the first question, if the data do not fit
     copy_weights(model.module, reference.module)
     freeze_reference(model.module, reference.module, freeze)
     if not any(p.requires_grad for p in model.module.parameters()):
@@ -151,7 +155,7 @@ def extended_schema(schema: Schema, obs: pd.DataFrame) -> Schema:
 
 
 def _extended(field: Field, obs: pd.DataFrame) -> Field:
-    if not field.categories:
+    if field.kind != "categorical" or not field.categories:
         return field
     found = categorical_field(obs, field.key, field.columns, field.key).categories
     categories = tuple(
@@ -256,15 +260,17 @@ def entries(module: BaseModule, reference: BaseModule) -> Iterator[Entries]:
 
 def _covariate_layers(
     module: BaseModule, reference: BaseModule
-) -> Iterator[tuple[str, tuple[FCLayers, FCLayers]]]:
+) -> Iterator[tuple[str, tuple[Layers, Layers]]]:
     old = dict(reference.named_modules())
     for name, layers in module.named_modules():
         if isinstance(layers, FCLayers):
             for layer in layers.fc_layers:
                 yield f"{name}.fc_layers.{layer}.0.weight", (layers, old[name])
+        elif isinstance(layers, LinearSplicingDecoder):
+            yield f"{name}.linear.weight", (layers, old[name])
 
 
-def _of_layer(name: str, value: torch.Tensor, new: FCLayers, old: FCLayers) -> Entries:
+def _of_layer(name: str, value: torch.Tensor, new: Layers, old: Layers) -> Entries:
     """The one-hot columns of each covariate lie side by side: new ones come between the old."""
     start = value.shape[1] - sum(new.n_cat_list)
     known, fixed = list(range(start)), list(range(start))

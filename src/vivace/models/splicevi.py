@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ from vivace.data.paired import PairedCells
 from vivace.data.schema import write_schema
 from vivace.data.setup_mudata import event_totals, splicing_schema
 from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice, missing_key
+from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.modules.splice import SPLICEVAE
 
@@ -755,6 +756,48 @@ return_mean, return_numpy
                 self.module, self._loader(adata, indices, batch_size)
             )
         return {k: v.mean() if return_mean else v for k, v in errors.items()}
+
+    # query mapping ------------------------------------------------------------------------------
+
+    @classmethod
+    def load_query_data(cls, mdata: Any, reference_model: Any, **freeze: bool) -> Self:
+        """A model of new cells that learns their batches and keeps what the reference learned.
+
+        Train it, then ask it: its latent spaces are the reference's. What the reference knows, it still
+        answers as before, to the bit.
+
+        Parameters
+        ----------
+        mdata
+            New cells with the reference's genes, junctions and events, and the obs columns that it was
+            set up with; not modified.
+        reference_model
+            Trained model, or the folder it was saved to.
+        **freeze
+            Fields of :class:`vivace.models.query.Freeze`, such as ``unfrozen=True``.
+
+        Returns
+        -------
+        A model that is to be trained.
+
+        Raises
+        ------
+        InvalidDataError
+            If genes or junctions are missing, or junctions form other events.
+        InvalidArgumentError
+            If the reference is another kind of model, the cells have no new batch, or
+            ``modality_weights="cell"``, whose weights belong to the reference's cells.
+        """
+        reference = (
+            reference_model if hasattr(reference_model, "module") else cls.load(reference_model)
+        )
+        if reference.options.get("modality_weights") == "cell":
+            msg = (
+                'modality_weights="cell" has a weight for each training cell and none for others; map '
+                'new cells onto a reference with "universal" or "equal"'
+            )
+            raise InvalidArgumentError(msg)
+        return query.load_query_data(cls, mdata, reference, query.Freeze(**freeze))
 
     # helpers ------------------------------------------------------------------------------------
 

@@ -101,6 +101,10 @@ class SPLICEVAE(BaseModule):
     phi_floor, phi_prior, phi_prior_shape, phi_prior_rate
         Smallest concentration; its prior: "normal" (log concentration around their centre, sd 1),
         "gamma", "l2_log" or "none".
+    phi_init
+        Where the parameter of the concentrations starts: "constant" (log 100), "log100" (around it, sd
+        0.5, as published) or "prior" (draws of the gamma prior). Default constant, and estimates of
+        the data where :meth:`start_from` is given some.
     disable_cross_gate
         Mix the posteriors from the start, even while the divergence is warmed up.
     compat
@@ -180,6 +184,7 @@ class SPLICEVAE(BaseModule):
         phi_floor: float = 0.0,
         phi_prior_shape: float = 2.0,
         phi_prior_rate: float = 0.1,
+        phi_init: str | None = None,
         disable_cross_gate: bool = False,
         compat: str | None = None,
         encoder_output_head: str | None = None,
@@ -212,7 +217,8 @@ class SPLICEVAE(BaseModule):
         self.px_r = parts.dispersion(o)
         n_events = 0 if index is None else int(index.max()) + 1
         self.log_phi_j, centre = parts.concentration(o, n_events)
-        self.register_buffer("phi_centre", torch.tensor(centre), persistent=False)
+        kept = o.phi_prior == "normal"
+        self.register_buffer("phi_centre", torch.tensor(centre), persistent=kept)
         self._register_mixing()
 
     # parts --------------------------------------------------------------------------------------
@@ -270,7 +276,8 @@ class SPLICEVAE(BaseModule):
         for name, p in self.named_parameters():
             if p.requires_grad:
                 last = name.rsplit(".", 1)[-1]
-                of = phi if last == "log_phi_j" else free if last in UNDECAYED else plain
+                undecayed = last in UNDECAYED or getattr(p, "partly_fixed", False)
+                of = phi if last == "log_phi_j" else free if undecayed else plain
                 of.append(p)
         groups = [
             {"params": plain, "lr": lr, "weight_decay": weight_decay},
@@ -297,14 +304,14 @@ class SPLICEVAE(BaseModule):
         encoder: Any = self.z_encoder_splicing
         if getattr(encoder, "centred", False):
             encoder.population.copy_(psi)
-        if self.log_phi_j is None or not self.log_phi_j.requires_grad:
+        if self.log_phi_j is None or not self.log_phi_j.requires_grad or self.o.phi_init:
             return
         centre = log_phi.mean()
         if self.o.splicing_loss_type == "beta_binomial":
             log_phi = log_phi[self.event_map.of_junction]  # type: ignore[union-attr]
         values = log_phi if self.log_phi_j.dim() else centre
         if self.o.compat:
-            values, centre = (torch.log(torch.expm1(t.exp())) for t in (values, centre))
+            values, centre = (parts.raw_concentration(t.exp(), self.o) for t in (values, centre))
         self.log_phi_j.copy_(values)
         self.phi_centre.copy_(centre)
 

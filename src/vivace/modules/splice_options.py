@@ -33,6 +33,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "psi_input": ("raw", "deviation"),
     "variance_mixing": ("sqrt_weights", "linear", "squared"),
     "phi_prior": ("normal", "l2_log", "gamma", "none"),
+    "phi_init": (None, "constant", "log100", "prior"),
 }
 BY_COMPAT: dict[str | None, dict[str, Any]] = {
     None: {
@@ -84,6 +85,8 @@ def _check_ranges(o: dict[str, Any]) -> None:
         ("n_input_junctions", o["n_input_junctions"] >= 1),
         ("event_dropout", 0 <= o["event_dropout"] < 1),
         ("phi_floor", floor >= 0),
+        ("phi_prior_shape", o["phi_prior_shape"] > 0),
+        ("phi_prior_rate", o["phi_prior_rate"] > 0),
         ("splicing_concentration", concentration is None or concentration > floor),
         ("splicing_loss_weight", o["splicing_loss_weight"] >= 0),
         ("modality_penalty_weight", o["modality_penalty_weight"] >= 0),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributions import Gamma
 
 from vivace.errors import InvalidArgumentError
 from vivace.nn import CountDecoder, Encoder
@@ -149,11 +150,21 @@ def concentration(o: SimpleNamespace, n_events: int) -> tuple[nn.Parameter | Non
     shape: tuple[int, ...] = (o.n_input_junctions,)
     if o.splicing_loss_type == "dirichlet_multinomial":
         shape = (n_events,) if o.dm_concentration == "atse" else ()
-    fixed, start = o.splicing_concentration is not None, INITIAL_LOG_PHI
-    if fixed:
-        excess = o.splicing_concentration - o.phi_floor
-        start = math.log(math.expm1(excess)) if o.compat else math.log(excess)
-    return nn.Parameter(torch.full(shape, start), requires_grad=not fixed), start
+    if o.splicing_concentration is not None:
+        start = float(raw_concentration(torch.tensor(o.splicing_concentration - o.phi_floor), o))
+        return nn.Parameter(torch.full(shape, start), requires_grad=False), start
+    if o.phi_init == "prior":
+        prior = Gamma(o.phi_prior_shape, o.phi_prior_rate).sample(shape)
+        return nn.Parameter(
+            raw_concentration((prior - o.phi_floor).clamp(min=1e-3), o)
+        ), INITIAL_LOG_PHI
+    spread = 0.5 if o.phi_init == "log100" else 0.0
+    return nn.Parameter(INITIAL_LOG_PHI + spread * torch.randn(shape)), INITIAL_LOG_PHI
+
+
+def raw_concentration(excess: torch.Tensor, o: SimpleNamespace) -> torch.Tensor:
+    """The parameter that stands for a concentration above the floor: its log, or inverse softplus."""
+    return excess + torch.log(-torch.expm1(-excess)) if o.compat else excess.log()
 
 
 def check_events(index: Any, o: SimpleNamespace) -> torch.Tensor | None:
