@@ -6,15 +6,17 @@ import pytest
 
 from vivace.datasets import simulate
 from vivace.models import SCVI
-from vivace.train.recipes import SCVI_FAST, make_options, scvi_epochs
+from vivace.train.recipes import SCVI_FAST, SCVI_FAST_BATCHES, make_options
 
 CELLS = [1, 31, 32, 33, 300, 2_000, 20_000, 20_001, 150_000, 10**6, 10**8]
 MODEL = {"fast": SCVI_FAST}
+KINDS = [SCVI_FAST, SCVI_FAST_BATCHES]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n_cells", CELLS)
-def test_fast_ends_with_the_whole_kl_weight_whatever_the_size(n_cells):
-    found = make_options("fast", n_cells, {}, MODEL)
+def test_fast_ends_with_the_whole_kl_weight_whatever_the_size(n_cells, kind):
+    found = make_options("fast", n_cells, {}, {"fast": kind})
     per_epoch = -(-n_cells // found.batch_size)
     n_steps = found.max_epochs * per_epoch
     last = found.kl_weight(found.max_epochs - 1, n_steps - 1, n_steps)
@@ -22,10 +24,20 @@ def test_fast_ends_with_the_whole_kl_weight_whatever_the_size(n_cells):
     assert found.max_epochs >= 2
 
 
-def test_passes_shrink_with_the_cells_and_small_data_gets_its_steps():
-    epochs = [scvi_epochs(n, 32) for n in CELLS]
-    assert epochs == sorted(epochs, reverse=True)
-    assert all(scvi_epochs(n, 32) * -(-n // 32) >= 400 for n in CELLS)
+@pytest.mark.parametrize("epochs", [kind["max_epochs"] for kind in KINDS])
+def test_passes_shrink_with_the_cells_and_small_data_gets_its_steps(epochs):
+    found = [epochs(n, 32) for n in CELLS]
+    assert found == sorted(found, reverse=True)
+    assert all(n_epochs * -(-n // 32) >= 400 for n, n_epochs in zip(CELLS, found, strict=True))
+
+
+def test_batches_get_more_passes():
+    adata = simulate("batches", n_cells=64, n_genes=10, n_batches=2)
+    for key, kind in [("batch", SCVI_FAST_BATCHES), (None, SCVI_FAST)]:
+        SCVI.setup_anndata(adata, batch_key=key)
+        found = make_options("fast", 5000, {}, SCVI(adata)._recipes())
+        assert found.max_epochs == kind["max_epochs"](5000, 32)
+    assert SCVI_FAST_BATCHES["max_epochs"](5000, 32) > SCVI_FAST["max_epochs"](5000, 32)
 
 
 @pytest.mark.parametrize("warmup", ["n_epochs_kl_warmup", "n_steps_kl_warmup"])

@@ -133,3 +133,7 @@ use_observed_lib_size, latent_distribution
         if not self.options["use_joint_embedding"]:
             self.recipes = SCVI.recipes  # type: ignore[misc]  # trained as SCVI, too
         return super()._build_module()
+
+    def _recipes(self) -> dict[str, dict[str, Any]]:
+        """The same with and without batches, unlike SCVI's."""
+        return self.recipes if self.options["use_joint_embedding"] else super()._recipes()

@@ -19,7 +19,7 @@ from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.models.minify import is_minified, minified
 from vivace.modules.vae import VAE
-from vivace.train.recipes import SCVI_FAST
+from vivace.train.recipes import SCVI_FAST, SCVI_FAST_BATCHES
 
 
 class SCVI(BaseModel):
@@ -143,6 +143,12 @@ class SCVI(BaseModel):
         module = self.module_class(**self._module_arguments())
         module.minified_data_type = _minified_type(self.schema)
         return module
+
+    def _recipes(self) -> dict[str, dict[str, Any]]:
+        """Batches need more passes to mix than all else needs to be learned."""
+        if sum(self.schema.n_categories(Keys.BATCH)) > 1:
+            return {**self.recipes, "fast": SCVI_FAST_BATCHES}
+        return self.recipes
 
     def _module_arguments(self) -> dict[str, Any]:
         """Arguments of the module: what the schema says of the data, then the user's options."""
