@@ -15,7 +15,7 @@ from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice
 from vivace.kernels import count_log_likelihood
 from vivace.kernels.csr import to_dense
-from vivace.likelihoods import NegativeBinomial
+from vivace.kernels.draws import draw_negative_binomial
 from vivace.modules.base import BaseModule, LossOutput
 from vivace.modules.simulated_spots import draw_proportions, mix_profiles
 from vivace.nn import Encoder, FCLayers
@@ -310,7 +310,7 @@ class MRDeconv(BaseModule):
         if self.blends:
             share[1:] = Beta(*MIXING).sample((n_new - 1, n_spots, 1)).to(share)
             depth[0] += EXTRA_DEPTH
-        counts = NegativeBinomial(depth * scale, torch.exp(self.px_r), validate_args=False).sample()
+        counts = draw_negative_binomial(depth * scale, torch.exp(self.px_r))
         seen = {
             "x_augmented": observed,
             "prior_sampled": observed.new_zeros(n_seen, n_spots * n_types, self.n_latent),
