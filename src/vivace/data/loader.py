@@ -15,7 +15,9 @@ from vivace._types import Minibatch
 from vivace.data.cells import Cells
 
 DEFAULT_BATCH_SIZE = 256
-"""Of questions to a model; training has its own. Larger is hardly faster, and takes more memory."""
+"""Of questions to a model that decode; training has its own. Larger takes more memory: they are dense."""
+ENCODING_BATCH_SIZE = 1024
+"""Of questions that only encode, which stays sparse: the weights are laid out anew for each minibatch."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

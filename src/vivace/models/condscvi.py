@@ -19,6 +19,7 @@ from vivace.analysis import (
     groups,
     latent,
 )
+from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import Field, categorical_field, write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidDataError, UnsupportedError
@@ -206,7 +207,7 @@ class CondSCVI(BaseModel):
         -------
         (n, L) float32, or two of them.
         """
-        batches = self._loader(adata, indices, batch_size)
+        batches = self._loader(adata, indices, batch_size or ENCODING_BATCH_SIZE)
         if return_dist:
             return latent.latent_distribution(self.module, batches)
         if give_mean:

@@ -16,6 +16,7 @@ from vivace._settings import seeded
 from vivace._types import Keys, Minibatch
 from vivace.analysis import differential, expression, fit_quality, groups, latent, populations
 from vivace.data import Loader, Split, ZippedLoader, split_cells
+from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidArgumentError, check_choice
@@ -400,7 +401,7 @@ class ContrastiveVI(BaseModel):
         start = self.module.n_background_latent
         columns = slice(start, None) if representation_kind == "salient" else slice(start)
         everything = Population(self.module, salient=True)
-        batches = self._loader(adata, indices, batch_size)
+        batches = self._loader(adata, indices, batch_size or ENCODING_BATCH_SIZE)
         if return_dist:
             mean, variance = latent.latent_distribution(everything, batches)
             return mean[:, columns], variance[:, columns]

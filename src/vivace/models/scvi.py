@@ -12,6 +12,7 @@ from scipy import sparse
 
 from vivace._types import Keys
 from vivace.analysis import differential, expression, fit_quality, groups, importance, latent
+from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import Schema, write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidArgumentError, InvalidDataError
@@ -212,7 +213,7 @@ class SCVI(BaseModel):
         NotTrainedError
             If the model is not trained.
         """
-        batches = self._loader(adata, indices, batch_size)
+        batches = self._loader(adata, indices, batch_size or ENCODING_BATCH_SIZE)
         if return_dist:
             return latent.latent_distribution(self.module, batches)
         if give_mean:

@@ -13,6 +13,7 @@ from scipy import sparse
 from vivace._settings import settings
 from vivace._types import Keys
 from vivace.analysis import differential, expression, fit_quality, groups, integration, latent
+from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import write_schema
 from vivace.data.setup import normalised_schema
 from vivace.data.sources.normalise import TARGET
@@ -286,7 +287,7 @@ freeze_batchnorm_decoder, unfrozen
         NotTrainedError
             If the model is not trained.
         """
-        batches = self._loader(adata, indices, batch_size)
+        batches = self._loader(adata, indices, batch_size or ENCODING_BATCH_SIZE)
         if return_dist:
             return latent.latent_distribution(self.module, batches)
         return (latent.latent_mean if give_mean else latent.latent_sample)(self.module, batches)
