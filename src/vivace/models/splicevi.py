@@ -104,7 +104,7 @@ event_dropout, psi_input
         "fast": {
             "batch_size": 32,
             "max_epochs": splicing_epochs,
-            "kl_warmup_fraction": 0.5,
+            "kl_warmup_fraction": 0.8,
             "eps": 1e-8,
         },
         "classic": {
