@@ -203,6 +203,15 @@ def test_rare_types_weigh_more_without_changing_the_mean():
     np.testing.assert_allclose(published, 1 / np.maximum(share, 0.05), rtol=1e-4)
 
 
+def test_the_fast_recipe_gives_a_number_of_steps_within_bounds(model):
+    epochs = [
+        model._training_options("fast", n, {}, None)[0].max_epochs for n in (330, 2774, 10**5)
+    ]
+    assert epochs == [40, 35, 10]
+    chosen, _ = model._training_options("fast", 2774, {"max_epochs": 3}, None)
+    assert chosen.max_epochs == 3
+
+
 def test_the_users_data_are_left_alone(watch):
     fitted(watch(cells()))
 

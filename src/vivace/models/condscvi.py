@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -25,11 +26,14 @@ from vivace.data.setup import count_schema
 from vivace.errors import InvalidDataError, UnsupportedError
 from vivace.models.base import BaseModel
 from vivace.modules.vaec import VAEC
+from vivace.train.recipes import FAST_EPOCHS
 
 CLUSTER_COLUMN = "overclustering_vamp"
 """Column of ``obs`` whose clusters, if it is there, are the components of the prior."""
 RARE = 0.05
 """Share below which a type gets no further weight."""
+FAST_STEPS = 3000
+"""Steps of the fast recipe: rare types take more of them than a latent space of all cells does."""
 
 
 class CondSCVI(BaseModel):
@@ -72,7 +76,12 @@ class CondSCVI(BaseModel):
     module: VAEC
     default_train_size: ClassVar[float | None] = 1.0
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "fast": {"batch_size": 32, "lr": 5e-3, "kl_warmup_fraction": 0.3},
+        "fast": {
+            "batch_size": 32,
+            "lr": 5e-3,
+            "kl_warmup_fraction": 0.3,
+            "max_epochs": lambda n_cells, batch_size: fast_epochs(n_cells, batch_size, FAST_STEPS),
+        },
         "classic": {"max_epochs": 300},
     }
 
@@ -539,3 +548,15 @@ def fine_field(obs: pd.DataFrame, column: str, unlabeled: str) -> Field:
         msg = f'fine_labels_key="{column}" holds nothing but "{unlabeled}"; at least one label is needed'
         raise InvalidDataError(msg)
     return Field(Keys.FINE_LABELS, "categorical", (column,), ((*known, unlabeled),))
+
+
+def fast_epochs(n_cells: int, batch_size: int, n_steps: int) -> int:
+    """Epochs of about ``n_steps`` steps, within the bounds of the fast recipe.
+
+    Examples
+    --------
+    >>> fast_epochs(2774, 32, 3000), fast_epochs(330, 32, 3000), fast_epochs(10**5, 32, 3000)
+    (35, 40, 10)
+    """
+    fewest, most = FAST_EPOCHS
+    return min(most, max(fewest, math.ceil(n_steps * batch_size / n_cells)))

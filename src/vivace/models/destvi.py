@@ -37,7 +37,7 @@ FEW_SHARED = 0.5
 """Share of the reference's genes below which a warning is given."""
 DEFAULTS: dict[str, Any] = {"n_samples_augmentation": 8, "n_states_per_label": 1}
 """Options of the module that :meth:`DestVI.from_model` chooses unless told otherwise."""
-FAST_STEPS = 500
+FAST_STEPS = 1000
 """Steps of the fast recipe, whatever the number of spots."""
 
 
