@@ -26,6 +26,8 @@ SCVI_PASSES = 11
 SCVI_PASSES_BATCHES = 30
 """The same where there are batches, which go on mixing while all else is learned already."""
 SCVI_STEPS = 400
+"""Steps that few cells get, unless that takes more passes than batches do: they would over-fit."""
+SCVI_LEAST_STEPS = 200
 """Steps that even the smallest data set gets."""
 
 
@@ -35,10 +37,12 @@ def scvi_epochs(n_cells: int, batch_size: int, passes: int = SCVI_PASSES) -> int
     Examples
     --------
     >>> [scvi_epochs(n_cells, 32) for n_cells in (300, 3000, 10**5, 10**6)]
-    [40, 11, 3, 2]
+    [30, 11, 3, 2]
     """
+    per_pass = math.ceil(n_cells / batch_size)
     passes = max(2, min(passes, math.ceil(passes * 20_000 / n_cells)))
-    return max(passes, math.ceil(SCVI_STEPS / math.ceil(n_cells / batch_size)))
+    few_cells = min(SCVI_PASSES_BATCHES, math.ceil(SCVI_STEPS / per_pass))
+    return max(passes, few_cells, math.ceil(SCVI_LEAST_STEPS / per_pass))
 
 
 def scvi_epochs_batches(n_cells: int, batch_size: int) -> int:
@@ -47,7 +51,7 @@ def scvi_epochs_batches(n_cells: int, batch_size: int) -> int:
     Examples
     --------
     >>> [scvi_epochs_batches(n_cells, 32) for n_cells in (300, 3000, 10**5, 10**6)]
-    [40, 30, 6, 2]
+    [30, 30, 6, 2]
     """
     return scvi_epochs(n_cells, batch_size, SCVI_PASSES_BATCHES)
 
