@@ -9,17 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributions import Normal
-from torch.nn import functional as F
 
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError
 from vivace.kernels import log1p_counts, row_sums, splicing
-from vivace.kernels.affine import Affine
-from vivace.kernels.splicing import Entries, Events
-from vivace.likelihoods import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from vivace.kernels.splicing import Entries
 from vivace.modules import splice_dense as dense
 from vivace.modules import splice_parts as parts
-from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.modules.base import LossOutput, to_device
 from vivace.modules.lazy import LazyOutputs
 from vivace.modules.splice_latent import (
     Posterior,
@@ -30,6 +27,7 @@ from vivace.modules.splice_latent import (
     mean_distance,
     mix,
 )
+from vivace.modules.splice_likelihood import SpliceLikelihood
 from vivace.modules.splice_options import resolve
 from vivace.nn.partial_encoder import Observed
 
@@ -37,7 +35,7 @@ PHI_LR = 1e-2
 UNDECAYED = ("log_phi_j", "px_r", "mod_weights", "dim_weights_raw", "feature_embedding")
 
 
-class SPLICEVAE(BaseModule):
+class SPLICEVAE(SpliceLikelihood):
     """Variational autoencoder of gene counts and of junction counts (SpliceVI).
 
     Each modality has an encoder; their posteriors are averaged (or put side by side) and decoded to
@@ -222,25 +220,6 @@ class SPLICEVAE(BaseModule):
         self._register_mixing()
 
     # parts --------------------------------------------------------------------------------------
-
-    @property
-    def event_map(self) -> Events | None:
-        """Which junctions form which event; None if that was not said."""
-        if not hasattr(self, "events_of_junction"):
-            return None
-        return Events(*(getattr(self, f"events_{name}") for name in Events._fields))
-
-    @property
-    def junc2atse(self) -> torch.Tensor | None:
-        """(J, A) sparse membership of junctions in events."""
-        events = self.event_map
-        if events is None:
-            return None
-        index = torch.stack([torch.arange(len(events.of_junction)), events.of_junction.cpu()])
-        shape = (len(events.of_junction), events.n_events)
-        ones = torch.ones(index.shape[1])
-        table = torch.sparse_coo_tensor(index, ones, shape, check_invariants=False)
-        return table.to(self.device)
 
     def _register_mixing(self) -> None:
         kind = self.o.modality_weights
@@ -600,57 +579,6 @@ class SPLICEVAE(BaseModule):
     def _with_covariates(z: torch.Tensor, cont: torch.Tensor | None) -> torch.Tensor:
         return z if cont is None else torch.cat([z, cont.expand(*z.shape[:-1], -1)], dim=-1)
 
-    def _count_distribution(self, heads, library, batch_index, label):
-        o = self.o
-        old_scale = o.compat == "splicevi" and o.use_size_factor_key
-        soft = old_scale and o.expression_architecture == "vanilla"
-        activation = "softplus" if soft else "softmax"
-        if o.gene_likelihood == "poisson":
-            return Poisson.from_logits(heads.scale_logits, library, activation)
-        log_theta, rows = heads.log_theta, None
-        if o.gene_dispersion == "gene":
-            log_theta = self.px_r
-        elif o.gene_dispersion != "gene-cell":
-            group = batch_index if o.gene_dispersion == "gene-batch" else label
-            if group is None:
-                msg = 'gene_dispersion="gene-label" needs the labels of the cells, got None'
-                raise InvalidArgumentError(msg)
-            log_theta, rows = self.px_r.t(), group.flatten()
-        if o.gene_likelihood == "nb":
-            return NegativeBinomial.from_logits(
-                heads.scale_logits, library, log_theta, activation, rows
-            )
-        return ZeroInflatedNegativeBinomial.from_logits(
-            heads.scale_logits, library, log_theta, heads.zi_logits, activation, rows
-        )
-
-    def log_phi(self) -> torch.Tensor:
-        """Log concentration: a scalar, (A,) or (J,)."""
-        raw = self.log_phi_j
-        assert raw is not None  # only the binomial likelihood has none, and does not ask
-        if self.o.compat:
-            return torch.log(self.o.phi_floor + F.softplus(raw))
-        return torch.log(self.o.phi_floor + raw.exp()) if self.o.phi_floor else raw
-
-    @property
-    def usage_is_softmax(self) -> bool:
-        """Whether ratios are a softmax inside events; otherwise each is a sigmoid."""
-        o = self.o
-        return o.splicing_loss_type == "dirichlet_multinomial" and o.dm_mean == "softmax"
-
-    def usage(self, logits: torch.Tensor) -> torch.Tensor:
-        """Expected ratios (..., J) from logits (..., J): softmax inside events, or sigmoid."""
-        events = self.event_map
-        if not self.usage_is_softmax or events is None:
-            return torch.sigmoid(logits)
-        return splicing.event_log_softmax(logits, events.of_junction, events.n_events).exp()
-
-    def usage_at(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        """Expected ratios (..., E) of entries from their logits."""
-        if not self.usage_is_softmax:
-            return torch.sigmoid(logits)
-        return splicing.event_log_softmax(logits, entries.pair, len(entries.total)).exp()
-
     # loss ---------------------------------------------------------------------------------------
 
     def loss(
@@ -690,26 +618,6 @@ class SPLICEVAE(BaseModule):
             n_obs_minibatch=len(kl),
         )
 
-    def splicing_log_likelihood(self, logits: Affine, entries: Entries) -> torch.Tensor:
-        """(..., B) nats: log-likelihood of the junction counts of each cell."""
-        if logits.h.dim() == 3:
-            return torch.stack(
-                [self.splicing_log_likelihood(logits._replace(h=h), entries) for h in logits.h]
-            )
-        at = splicing.entry_logits(logits.h, logits.weight, logits.bias, entries)
-        kind = self.o.splicing_loss_type
-        if kind == "binomial":
-            pairs = splicing.binomial(at, entries)
-            if not self.o.include_normalizer:
-                pairs = pairs - splicing.binomial_coefficient(entries)
-        elif kind == "beta_binomial":
-            pairs = splicing.beta_binomial(at, self.log_phi(), entries)
-        elif self.o.dm_mean == "sigmoid":
-            pairs = splicing.sigmoid_dirichlet_multinomial(at, self.log_phi(), entries)
-        else:
-            pairs = splicing.dirichlet_multinomial(at, self.log_phi(), entries)
-        return entries.sum_cells(pairs)
-
     def _penalty(self, outputs: dict) -> torch.Tensor:
         """(B,) distance between the posteriors of cells with both modalities."""
         kind = self.o.modality_penalty
@@ -722,92 +630,6 @@ class SPLICEVAE(BaseModule):
         each = jeffreys(a, b) if kind == "Jeffreys" else mean_distance(a, b)
         each = each * outputs["present"].all(-1)
         return each.sum().expand_as(each) if self.o.compat else each
-
-    def _phi_prior(self, n_cells: int) -> torch.Tensor | float:
-        """Penalty on the concentrations, scaled to a loss per cell."""
-        o = self.o
-        if o.phi_prior == "none" or self.log_phi_j is None:
-            return 0.0
-        if o.phi_prior == "l2_log":
-            return o.lambda_prior * self.log_phi_j.square().sum() / n_cells
-        n_obs, log_phi = max(o.n_obs, n_cells), self.log_phi()
-        if o.phi_prior == "gamma":
-            log_density = (o.phi_prior_shape - 1) * log_phi - o.phi_prior_rate * log_phi.exp()
-            return -log_density.sum() / n_obs
-        return (self.log_phi_j - self.phi_centre).square().sum() / (2 * n_obs)
-
-    def get_reconstruction_loss_expression(
-        self,
-        x: torch.Tensor,
-        px_rate: torch.Tensor,
-        px_r: Any,
-        px_dropout: Any,
-    ) -> torch.Tensor:
-        """Negative log-likelihood of gene counts (B, G) given their parameters, (B,), nats."""
-        dense = x if x.layout == torch.strided else x.to_dense()
-        if self.o.gene_likelihood == "poisson":
-            return -Poisson(px_rate, validate_args=False).log_prob(dense).sum(-1)
-        if self.o.gene_likelihood == "nb":
-            return -NegativeBinomial(px_rate, px_r, validate_args=False).log_prob(dense).sum(-1)
-        px = ZeroInflatedNegativeBinomial(px_rate, px_r, px_dropout, validate_args=False)
-        return -px.log_prob(dense).sum(-1)
-
-    def get_reconstruction_loss_splicing(
-        self,
-        x: torch.Tensor | None,
-        atse_counts: torch.Tensor,
-        junc_counts: torch.Tensor,
-        mask: torch.Tensor,
-        p: torch.Tensor,
-        phi: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Negative log-likelihood of junction counts given their usage, (B,), nats.
-
-        Parameters
-        ----------
-        x
-            Not used.
-        atse_counts, junc_counts, mask, p
-            (B, J) reads of the event, of the junction, whether observed, expected ratio.
-        phi
-            Concentration: a scalar, (A,) or (J,).
-        """
-        of_junctions = self._by_junction(phi)
-        if self.o.splicing_loss_type != "dirichlet_multinomial":
-            return -dense.junctions_alone(self.o, atse_counts, junc_counts, mask, p, of_junctions)
-        membership = self.junc2atse
-        assert membership is not None  # the constructor asked for events
-        return -dense.dirichlet_multinomial(
-            junc_counts, atse_counts, membership, p * of_junctions, mask
-        )
-
-    def _by_junction(self, phi: torch.Tensor | None) -> torch.Tensor:
-        events = self.event_map
-        phi = torch.zeros(()) if phi is None else torch.as_tensor(phi)
-        if phi.dim() and events is not None and len(phi) == events.n_events:
-            return phi[events.of_junction]
-        return phi
-
-    def dirichlet_multinomial_likelihood(
-        self,
-        counts: torch.Tensor,
-        atse_counts: torch.Tensor,
-        junc2atse: torch.Tensor,
-        alpha: torch.Tensor,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Dirichlet-multinomial log-likelihood of each cell, (B,), nats.
-
-        Parameters
-        ----------
-        counts, atse_counts, alpha
-            (B, J) reads of the junction, of its event, and concentrations > 0.
-        junc2atse
-            (J, A) membership, sparse or dense.
-        mask
-            (B, J) observed junctions; an event must be observed as a whole.
-        """
-        return dense.dirichlet_multinomial(counts, atse_counts, junc2atse, alpha, mask)
 
     # questions ----------------------------------------------------------------------------------
 
