@@ -486,8 +486,8 @@ def test_the_torch_seed_decides_the_draws(model):
 def test_published_markers_lead_their_cluster(shared_data):
     """B, NK, monocytes and platelets of PBMC 3k: the genes that the Seurat tutorial names them by.
 
-    Among genes that are up and certain (bayes_factor > 3, some hundred), by size of the change. By
-    probability alone NKG7 comes later: it is close to 1 for all of them, and CD8 T cells have NKG7 too.
+    Among genes that are up and marked at 5 %, by size of the change. By probability alone NKG7 comes
+    later: it is close to 1 for hundreds of genes, and CD8 T cells have NKG7 too.
     """
     import anndata
 
@@ -501,12 +501,13 @@ def test_published_markers_lead_their_cluster(shared_data):
     }
     adata = anndata.read_h5ad(shared_data("pbmc3k.h5ad"))
     adata = adata[adata.obs["cell_type"] != "unlabelled"].copy()
-    adata = adata[:, variable_genes(adata, 2000)].copy()
+    known = adata.var_names.isin(np.concatenate(list(markers.values())))  # few cells are platelets
+    adata = adata[:, variable_genes(adata, 2000) | known].copy()
     vivace.SCVI.setup_anndata(adata)
     model = vivace.SCVI(adata)
     model.train(seed=0, progress=False)
     table = model.differential_expression(groupby="cell_type", mode="change")
-    table = table[(table["bayes_factor"] > 3) & (table["lfc_median"] > 0)]
+    table = table[table["is_de_fdr_0.05"] & (table["lfc_median"] > 0)]
     for cluster, genes in markers.items():
         ranked = table[table["group1"] == cluster].sort_values("lfc_median", ascending=False)
         assert set(genes) <= set(ranked.index[:20]), cluster
