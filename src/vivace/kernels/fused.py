@@ -112,7 +112,9 @@ class Head(NamedTuple):
         """(R, G), in the type that products are taken in."""
         if self.weight is None or self.bias is None:
             return self.h
-        return (self.h @ self.weight.t()).add_(self.bias)  # faster than a product onto copied biases
+        return (self.h @ self.weight.t()).add_(
+            self.bias
+        )  # faster than a product onto copied biases
 
     def gradients(self, by_logits: torch.Tensor, of_rows: torch.Tensor, needs: tuple) -> tuple:
         """By h, weight and bias; the weights of the rows go to the narrow side of each product."""
