@@ -15,7 +15,7 @@ lost in that conversion, and no method that fits molecules can be expected above
 Seeds below 100 served to choose the defaults of vivace: figures for others come from fresh ones.
 
     python benchmarks/destvi.py --first-seed 100     # vivace and least squares, 3 seeds
-    python benchmarks/destvi.py --scvi               # scvi-tools 1.4.2 as well (an hour)
+    python benchmarks/destvi.py --scvi               # scvi-tools 1.4.2 as well (hours)
     python benchmarks/destvi.py --data lymphnode --spots 1000 --seeds 1
 """
 
