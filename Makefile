@@ -19,8 +19,9 @@ setup: .venv/.installed  ## Create .venv and install vivace with its pinned depe
 demo: .venv/.installed  ## Train on real cells and write vivace-demo/report.html
 	$(BIN)/vivace demo
 
+# A process a core, each with one thread: numba's and torch's share one pool, which would wait in a spin.
 test: .venv/.installed  ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: .venv/.installed  ## Lint, format and types, changing nothing
 	$(BIN)/ruff check .
