@@ -14,6 +14,7 @@ from scipy import sparse
 
 import vivace
 from vivace import SPLICEVI
+from vivace._settings import default_seed
 from vivace.datasets import simulate
 from vivace.errors import (
     InvalidArgumentError,
@@ -405,12 +406,9 @@ def trained_on_groups(seed: int) -> tuple[mudata.MuData, SPLICEVI]:
         "splicing", n_cells=400, n_genes=40, n_events=60, observed=0.5, n_groups=3, n_types=2
     )
     SPLICEVI.setup_mudata(mdata)
-    before, vivace.settings.seed = vivace.settings.seed, seed
-    try:
+    with default_seed(seed):
         model = SPLICEVI(mdata, n_hidden=32, n_latent=6)
         model.train(progress=False)
-    finally:
-        vivace.settings.seed = before
     return mdata, model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -26,7 +25,7 @@ from vivace.data.setup import count_schema
 from vivace.errors import InvalidDataError, UnsupportedError
 from vivace.models.base import BaseModel
 from vivace.modules.vaec import VAEC
-from vivace.train.recipes import FAST_EPOCHS
+from vivace.train.recipes import fast_epochs
 
 CLUSTER_COLUMN = "overclustering_vamp"
 """Column of ``obs`` whose clusters, if it is there, are the components of the prior."""
@@ -548,15 +547,3 @@ def fine_field(obs: pd.DataFrame, column: str, unlabeled: str) -> Field:
         msg = f'fine_labels_key="{column}" holds nothing but "{unlabeled}"; at least one label is needed'
         raise InvalidDataError(msg)
     return Field(Keys.FINE_LABELS, "categorical", (column,), ((*known, unlabeled),))
-
-
-def fast_epochs(n_cells: int, batch_size: int, n_steps: int) -> int:
-    """Epochs of about ``n_steps`` steps, within the bounds of the fast recipe.
-
-    Examples
-    --------
-    >>> fast_epochs(2774, 32, 3000), fast_epochs(330, 32, 3000), fast_epochs(10**5, 32, 3000)
-    (35, 40, 10)
-    """
-    fewest, most = FAST_EPOCHS
-    return min(most, max(fewest, math.ceil(n_steps * batch_size / n_cells)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -25,7 +24,7 @@ from vivace.models.base import BaseModel
 from vivace.modules.contrastive import POPULATIONS, ContrastiveVAE
 from vivace.modules.population import Population
 from vivace.train import TrainOptions
-from vivace.train.recipes import FAST, FAST_EPOCHS, FAST_STEPS
+from vivace.train.recipes import FAST, fast_epochs
 
 KINDS = ("background", "salient")
 ONE_TARGET = "target"
@@ -272,7 +271,7 @@ class ContrastiveVI(BaseModel):
             background, targets = self._to_train
             longest = max(len(background), sum(map(len, targets.values())))
             size = given["batch_size"] or plan.get("batch_size") or FAST["batch_size"]
-            plan.setdefault("max_epochs", pair_epochs(longest, size))
+            plan.setdefault("max_epochs", fast_epochs(longest, size, most=MOST_EPOCHS))
         return super()._training_options(recipe, n_cells, given, plan)
 
     def _training_batches(
@@ -1033,18 +1032,6 @@ batch_size, return_mean, return_numpy, use_mean
 
 MOST_EPOCHS = 80
 """A pass over pairs has half the steps that a pass over as many cells in one stream has."""
-
-
-def pair_epochs(n_cells: int, batch_size: int) -> int:
-    """Epochs that give the fast recipe its number of steps, for the size of the larger population.
-
-    Examples
-    --------
-    >>> pair_epochs(1000, 64), pair_epochs(100, 64), pair_epochs(10**6, 64)
-    (77, 80, 10)
-    """
-    return min(MOST_EPOCHS, max(FAST_EPOCHS[0], math.ceil(FAST_STEPS * batch_size / n_cells)))
-
 
 PARTS = ("train", "validation", "test")
 LOSS = "reconstruction_loss"

@@ -83,7 +83,12 @@ class DestVI(BaseModel):
     module: MRDeconv
     default_train_size: ClassVar[float | None] = 1.0
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "fast": {"batch_size": 32, "lr": 6e-3, "kl_warmup_fraction": 0.1},
+        "fast": {
+            "batch_size": 32,
+            "lr": 6e-3,
+            "kl_warmup_fraction": 0.1,
+            "max_epochs": lambda n, batch_size: math.ceil(FAST_STEPS / math.ceil(n / batch_size)),
+        },
         "classic": {"max_epochs": 2000, "lr": 3e-3, "n_epochs_kl_warmup": 200},
     }
     loss_weights: ClassVar[dict[str, dict[str, float]]] = {
@@ -312,9 +317,6 @@ class DestVI(BaseModel):
     # training -----------------------------------------------------------------------------------
 
     def _training_options(self, recipe, n_cells, given, plan_kwargs):
-        if recipe == "fast" and given.get("max_epochs") is None:
-            batch_size = given.get("batch_size") or self.recipes["fast"]["batch_size"]
-            given = {**given, "max_epochs": math.ceil(FAST_STEPS / math.ceil(n_cells / batch_size))}
         options, loss_kwargs = super()._training_options(recipe, n_cells, given, plan_kwargs)
         return options, {**self.loss_weights[recipe], **loss_kwargs}
 

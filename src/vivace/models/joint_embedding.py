@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from vivace.models.scvi import SCVI
 from vivace.modules.joint_embedding import JointEmbeddingVAE
-from vivace.modules.vae import VAE
 
 PASSES = 100
 """Passes over up to 5,000 cells; over more cells fewer, in proportion, but at least four."""
@@ -128,11 +127,6 @@ use_observed_lib_size, latent_distribution
             latent_distribution=latent_distribution,
             **module_kwargs,
         )
-
-    def _build_module(self) -> VAE:
-        if not self.options["use_joint_embedding"]:
-            self.recipes = SCVI.recipes  # type: ignore[misc]  # trained as SCVI, too
-        return super()._build_module()
 
     def _recipes(self) -> dict[str, dict[str, Any]]:
         """The same with and without batches, unlike SCVI's."""

@@ -147,9 +147,8 @@ class SCVI(BaseModel):
 
     def _recipes(self) -> dict[str, dict[str, Any]]:
         """Batches need more passes to mix than all else needs to be learned."""
-        if sum(self.schema.n_categories(Keys.BATCH)) > 1:
-            return {**self.recipes, "fast": SCVI_FAST_BATCHES}
-        return self.recipes
+        batches = sum(self.schema.n_categories(Keys.BATCH)) > 1
+        return {"fast": SCVI_FAST_BATCHES} if batches else SCVI.recipes
 
     def _module_arguments(self) -> dict[str, Any]:
         """Arguments of the module: what the schema says of the data, then the user's options."""

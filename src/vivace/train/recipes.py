@@ -79,7 +79,9 @@ def classic_epochs(n_cells: int) -> int:
     return max(1, min(400, round(400 * 20_000 / n_cells)))
 
 
-def fast_epochs(n_cells: int, batch_size: int) -> int:
+def fast_epochs(
+    n_cells: int, batch_size: int, n_steps: int = FAST_STEPS, most: int = FAST_EPOCHS[1]
+) -> int:
     """Epochs that give the number of steps a data set needs.
 
     Examples
@@ -87,8 +89,7 @@ def fast_epochs(n_cells: int, batch_size: int) -> int:
     >>> fast_epochs(3000, 64), fast_epochs(10**6, 64)
     (26, 10)
     """
-    few, many = FAST_EPOCHS
-    return min(many, max(few, math.ceil(FAST_STEPS * batch_size / n_cells)))
+    return min(most, max(FAST_EPOCHS[0], math.ceil(n_steps * batch_size / n_cells)))
 
 
 def make_options(
