@@ -29,6 +29,7 @@ class Cells:
     simulated: str | None = None
     searched: bool = True
     quick: bool = False  # among the cheap ones that the first round of the search looks at
+    large: bool = False  # enough cells to train on 60 % of them and judge on the others
 
     def load(self) -> anndata.AnnData:
         """Counts of the most variable genes, with ``obs["label"]`` and ``obs["batch"]``."""
@@ -48,18 +49,18 @@ class Cells:
 CELLS = {
     c.name: c
     for c in [
-        Cells("pbmc_facs", "cell_type", quick=True),
+        Cells("pbmc_facs", "cell_type", quick=True, large=True),
         Cells("pbmc3k", "cell_type"),
         Cells("celllines_multitech", "cell_type", "batch", quick=True),
-        Cells("pbmc_three_studies", "cell_type", "study"),
+        Cells("pbmc_three_studies", "cell_type", "study", large=True),
         Cells("glioblastoma_panobinostat", "condition", "patient_id", quick=True),
         Cells("lymphnode_sc_reference", "cell_type"),
         Cells("sim_batches", "cell_type", "batch", simulated="batches", quick=True),
         Cells("sim_depth", "cell_type", simulated="depth"),
         Cells("sim_contrastive", "cell_type", simulated="contrastive"),
         Cells("sim_systems", "cell_type", "system", simulated="systems"),
-        Cells("worm_neuron_lowdepth", "cell_type", searched=False),
-        Cells("pbmc_ifnb", "cell_type_pred", "condition", searched=False),
+        Cells("worm_neuron_lowdepth", "cell_type", searched=False, large=True),
+        Cells("pbmc_ifnb", "cell_type_pred", "condition", searched=False, large=True),
     ]
 }
 
@@ -88,14 +89,14 @@ class Split:
         return np.setdiff1d(np.arange(n_cells), np.concatenate([self.train, self.validation]))
 
 
-def split(n_cells: int, seed: int) -> Split:
+def split(n_cells: int, seed: int, most: int = MAX_TRAIN) -> Split:
     """Test cells are the same 30 % for all seeds; the rest is shuffled by the seed.
 
-    Training cells are 60 % of all, at most 640, so that scvi-tools' 400 passes stay affordable; held
-    out are the others, as validation cells an eighth of the number of training cells.
+    Training cells are 60 % of all, at most 640 in the search; held out are the others, as validation
+    cells an eighth of the number of training cells.
     """
     order = np.random.default_rng(TEST_SEED).permutation(n_cells)
     test, rest = np.split(order, [round(0.3 * n_cells)])
     rest = np.random.default_rng(seed).permutation(np.sort(rest))
-    train, judge = np.split(rest, [min(MAX_TRAIN, round(0.6 * n_cells))])
+    train, judge = np.split(rest, [min(most, round(0.6 * n_cells))])
     return Split(np.sort(train), np.sort(judge[: len(train) // 8]), np.sort(judge), np.sort(test))

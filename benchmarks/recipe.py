@@ -7,8 +7,9 @@ stopped search goes on where it was.
 
     python benchmarks/recipe.py baseline            # scvi-tools 1.4.2, its defaults
     python benchmarks/recipe.py search              # successive halving
-    python benchmarks/recipe.py passes              # of the fast recipe: how many, with batches
+    python benchmarks/recipe.py passes              # how many, of which size, on all training cells
     python benchmarks/recipe.py final               # fast and classic on test cells
+    python benchmarks/recipe.py full                # all three, on all training cells
     python benchmarks/recipe.py table               # docs/recipe.md's tables, from the CSV files
 """
 
@@ -21,6 +22,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import anndata
@@ -29,13 +31,36 @@ import pandas as pd
 import torch
 
 import vivace
-from cells import CELLS, split
+from cells import CELLS, MAX_TRAIN, split
 from scvi_env import scvi_python
 from vivace import metrics
 from vivace.train.recipes import scvi_epochs
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2)
+REAL = (
+    "pbmc_three_studies",
+    "glioblastoma_panobinostat",
+    "celllines_multitech",
+    "pbmc_facs",
+    "pbmc3k",
+)
+PASSES = {  # batch size, passes, learning rate, KL weight at the start
+    True: {
+        "batch 32, 30 passes, KL 1": (32, 30, 6e-2, 1.0),
+        "batch 64, 30 passes, KL 1": (64, 30, 8e-2, 1.0),
+        "batch 64, 20 passes, KL 1": (64, 20, 8e-2, 1.0),
+        "batch 64, 20 passes, KL 2": (64, 20, 8e-2, 2.0),
+        "batch 64, 20 passes, KL 3": (64, 20, 8e-2, 3.0),
+    },
+    False: {
+        "batch 32, 11 passes": (32, 11, 6e-2, 1.0),
+        "batch 64, 11 passes": (64, 11, 8e-2, 1.0),
+        "batch 64, 8 passes": (64, 8, 8e-2, 1.0),
+        "batch 128, 16 passes": (128, 16, 8e-2, 1.0),
+    },
+}
+METHODS = ("fast", "classic", "scvi-tools")
 KEYS = ["method", "data", "seed"]
 Row = dict[str, float | str | int]
 
@@ -59,9 +84,11 @@ def measure(latent: np.ndarray, obs: pd.DataFrame, fit: np.ndarray, judge: np.nd
     }
 
 
-def run_vivace(adata: anndata.AnnData, seed: int, judge: str, **options) -> Row:
+def run_vivace(
+    adata: anndata.AnnData, seed: int, judge: str, most: int = MAX_TRAIN, **options
+) -> Row:
     """Train SCVI on the training cells and judge it on the "judge" or "test" cells."""
-    cells = split(adata.n_obs, seed)
+    cells = split(adata.n_obs, seed, most)
     rows = np.concatenate([cells.train, cells.validation])
     seen = adata[rows].copy()  # recipes count cells, so those held out must not be there
     vivace.settings.seed = seed
@@ -97,9 +124,9 @@ def warm_up() -> None:
     vivace.SCVI(adata).train(max_epochs=1, accelerator="cpu", progress=False)
 
 
-def run_scvi_tools(adata: anndata.AnnData, seed: int) -> Row:
+def run_scvi_tools(adata: anndata.AnnData, seed: int, most: int = MAX_TRAIN) -> Row:
     """Train scvi-tools' SCVI with its defaults and judge it on test cells."""
-    parts = split(adata.n_obs, seed)
+    parts = split(adata.n_obs, seed, most)
     worker = Path(__file__).parent / "scvi_worker.py"
     with tempfile.TemporaryDirectory() as folder:
         cells, rows, out = (f"{folder}/{name}" for name in ("cells.h5ad", "split.npz", "out"))
@@ -211,16 +238,31 @@ def at_least(passes: int) -> Callable[[int, int], int]:
 
 
 def passes() -> None:
-    """What more passes of the fast recipe buy where there are batches, on the search's cells."""
-    batched = [name for name in by_importance() if CELLS[name].batch and CELLS[name].searched]
-    jobs = [(str(n), data, seed) for seed in SEEDS for data in batched for n in (20, 30, 45)]
-    rows = collect(
-        "recipe_passes.csv",
-        jobs,
-        lambda n, adata, seed: run_vivace(adata, seed, "judge", max_epochs=int(n)),
-    )
-    shown = ["elbo", "knn", "silhouette", "ilisi", "cpu_seconds"]
-    print(rows.groupby(["data", "method"])[shown].mean().round(3).to_string())
+    """Of minibatches, passes and the KL weight at the start, on as many cells as there are."""
+    for batches, grid in PASSES.items():
+        searched = [n for n in REAL if bool(CELLS[n].batch) == batches]
+        jobs = [(name, data, seed) for seed in SEEDS[:2] for data in searched for name in grid]
+        rows = collect(
+            "recipe_passes.csv",
+            jobs,
+            lambda name, adata, seed, grid=grid: run_vivace(
+                adata, seed, "judge", adata.n_obs, **at_length(*grid[name])
+            ),
+        )
+        shown = ["elbo", "knn", "silhouette", "ilisi", "cpu_seconds", "overfit"]
+        rows = rows[rows.method.isin(grid)]
+        print(rows.groupby(["data", "method"], sort=False)[shown].mean().round(3).to_string())
+
+
+def at_length(batch_size: int, n_passes: int, lr: float, kl: float) -> dict[str, object]:
+    """Options of a schedule with the fast recipe's rule for few cells."""
+    return {
+        "batch_size": batch_size,
+        "max_epochs": partial(scvi_epochs, passes=n_passes),
+        "lr": lr,
+        "min_kl_weight": kl,
+        "kl_warmup_fraction": 0.8,
+    }
 
 
 def rank(rows: pd.DataFrame) -> pd.DataFrame:
@@ -248,10 +290,29 @@ def final() -> None:
     )
 
 
+def full(methods: tuple[str, ...] = METHODS) -> None:
+    """All three on test cells, after training on 60 % of the cells, however many."""
+
+    def run(method: str, adata: anndata.AnnData, seed: int) -> Row:
+        if method == "scvi-tools":
+            return run_scvi_tools(adata, seed, adata.n_obs)
+        return run_vivace(adata, seed, "test", adata.n_obs, recipe=method)
+
+    large = [name for name in by_importance() if CELLS[name].large]
+    jobs = [(m, data, s) for s in SEEDS for data in large for m in methods]
+    jobs.sort(key=lambda job: CELLS[job[1]].searched)  # those kept out first, all seeds
+    collect("recipe_full.csv", jobs, run)
+
+
 def table() -> None:
-    """Print the final comparison: means over seeds, and fast against each of the others."""
-    files = [RESULTS / "recipe_baseline.csv", RESULTS / "recipe_final.csv"]
-    rows = pd.concat([pd.read_csv(file) for file in files if file.exists()])
+    """Print the final comparisons: up to 640 training cells, then as many as there are."""
+    for files in (["recipe_baseline.csv", "recipe_final.csv"], ["recipe_full.csv"]):
+        there = [RESULTS / file for file in files if (RESULTS / file).exists()]
+        print_table(pd.concat([pd.read_csv(file) for file in there]))
+
+
+def print_table(rows: pd.DataFrame) -> None:
+    """Means over seeds, and fast against each of the others."""
     shown = ["elbo", "knn", "knn_balanced", "silhouette", "ilisi", "seconds", "cpu_seconds"]
     of_data = rows.groupby(["data", "method"])
     means = of_data[shown].mean().join(of_data["elbo"].std().rename("elbo sd"))
@@ -289,6 +350,7 @@ COMMANDS = {
     "search": search,
     "passes": passes,
     "final": final,
+    "full": full,
     "table": table,
 }
 
@@ -300,10 +362,11 @@ def main() -> None:
     parser.add_argument("command", choices=COMMANDS)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    command = parser.parse_args().command
-    if command in ("search", "passes", "final"):
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="of full: only these")
+    args = parser.parse_args()
+    if args.command in ("search", "passes", "final", "full"):
         warm_up()
-    COMMANDS[command]()
+    COMMANDS[args.command](**{"methods": tuple(args.methods)} if args.methods else {})
 
 
 if __name__ == "__main__":

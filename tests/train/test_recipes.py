@@ -26,17 +26,17 @@ def test_fast_ends_with_the_whole_kl_weight_whatever_the_size(n_cells, kind):
 
 @pytest.mark.parametrize("epochs", [kind["max_epochs"] for kind in KINDS])
 def test_passes_shrink_with_the_cells_and_small_data_gets_its_steps(epochs):
-    found = [epochs(n, 32) for n in CELLS]
+    found = [epochs(n, 64) for n in CELLS]
     assert found == sorted(found, reverse=True)
-    assert all(n_epochs * -(-n // 32) >= 200 for n, n_epochs in zip(CELLS, found, strict=True))
+    assert all(n_epochs * -(-n // 64) >= 100 for n, n_epochs in zip(CELLS, found, strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_few_cells_get_400_steps_unless_that_takes_more_than_30_passes(kind):
-    for n_cells in (250, 300, 430, 700):
-        found = kind["max_epochs"](n_cells, 32)
+def test_few_cells_get_300_steps_unless_that_takes_more_than_30_passes(kind):
+    for n_cells in (250, 300, 700, 1400):
+        found = kind["max_epochs"](n_cells, 64)
         assert found <= 30
-        assert found == 30 or found * -(-n_cells // 32) >= 400
+        assert found == 30 or found * -(-n_cells // 64) >= 300
 
 
 def test_batches_get_more_passes():
@@ -44,13 +44,14 @@ def test_batches_get_more_passes():
     for key, kind in [("batch", SCVI_FAST_BATCHES), (None, SCVI_FAST)]:
         SCVI.setup_anndata(adata, batch_key=key)
         found = make_options("fast", 5000, {}, SCVI(adata)._recipes())
-        assert found.max_epochs == kind["max_epochs"](5000, 32)
-    assert SCVI_FAST_BATCHES["max_epochs"](5000, 32) > SCVI_FAST["max_epochs"](5000, 32)
+        assert found.max_epochs == kind["max_epochs"](5000, 64)
+    assert SCVI_FAST_BATCHES["max_epochs"](5000, 64) > SCVI_FAST["max_epochs"](5000, 64)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("warmup", ["n_epochs_kl_warmup", "n_steps_kl_warmup"])
-def test_a_users_warm_up_rises_from_zero(warmup):
-    found = make_options("fast", 3000, {warmup: 10}, MODEL)
+def test_a_users_warm_up_rises_from_zero(warmup, kind):
+    found = make_options("fast", 3000, {warmup: 10}, {"fast": kind})
     assert found.kl_weight(0, 0, 1000) == 0
     assert found.kl_weight(10, 10, 1000) == 1
 
@@ -64,10 +65,17 @@ def test_the_kl_weight_is_whole_from_the_first_step():
     assert {found.kl_weight(0, step, 1000) for step in range(1000)} == {1.0}
 
 
+def test_with_batches_the_kl_weight_falls_and_is_never_below_one():
+    found = make_options("fast", 3000, {}, {"fast": SCVI_FAST_BATCHES})
+    weights = [found.kl_weight(0, step, 1000) for step in range(1000)]
+    assert weights == sorted(weights, reverse=True)
+    assert (weights[0], weights[-1]) == (2.0, 1.0)
+
+
 def test_the_fast_recipe_is_what_scvi_trains_with():
     adata = simulate("batches", n_cells=64, n_genes=10, n_batches=2)
     SCVI.setup_anndata(adata, batch_key="batch")
     model = SCVI(adata)
     model.train(max_epochs=1, progress=False)
     used = model.training["options"]
-    assert {name: used[name] for name in SCVI_FAST} == SCVI_FAST | {"max_epochs": 1}
+    assert {name: used[name] for name in SCVI_FAST_BATCHES} == SCVI_FAST_BATCHES | {"max_epochs": 1}

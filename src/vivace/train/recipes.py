@@ -23,11 +23,12 @@ FAST_EPOCHS = (10, 40)
 
 SCVI_PASSES = 11
 """Passes over up to 20,000 cells; over more cells fewer, in proportion, but at least two."""
-SCVI_PASSES_BATCHES = 30
+SCVI_PASSES_BATCHES = 20
 """The same where there are batches, which go on mixing while all else is learned already."""
-SCVI_STEPS = 400
-"""Steps that few cells get, unless that takes more passes than batches do: they would over-fit."""
-SCVI_LEAST_STEPS = 200
+SCVI_STEPS = 300
+"""Steps that few cells get, unless that takes more passes than these: they would over-fit."""
+SCVI_PASSES_FEW = 30
+SCVI_LEAST_STEPS = 100
 """Steps that even the smallest data set gets."""
 
 
@@ -36,12 +37,12 @@ def scvi_epochs(n_cells: int, batch_size: int, passes: int = SCVI_PASSES) -> int
 
     Examples
     --------
-    >>> [scvi_epochs(n_cells, 32) for n_cells in (300, 3000, 10**5, 10**6)]
+    >>> [scvi_epochs(n_cells, 64) for n_cells in (300, 3000, 10**5, 10**6)]
     [30, 11, 3, 2]
     """
     per_pass = math.ceil(n_cells / batch_size)
     passes = max(2, min(passes, math.ceil(passes * 20_000 / n_cells)))
-    few_cells = min(SCVI_PASSES_BATCHES, math.ceil(SCVI_STEPS / per_pass))
+    few_cells = min(SCVI_PASSES_FEW, math.ceil(SCVI_STEPS / per_pass))
     return max(passes, few_cells, math.ceil(SCVI_LEAST_STEPS / per_pass))
 
 
@@ -50,20 +51,25 @@ def scvi_epochs_batches(n_cells: int, batch_size: int) -> int:
 
     Examples
     --------
-    >>> [scvi_epochs_batches(n_cells, 32) for n_cells in (300, 3000, 10**5, 10**6)]
-    [30, 30, 6, 2]
+    >>> [scvi_epochs_batches(n_cells, 64) for n_cells in (300, 3000, 10**5, 10**6)]
+    [30, 20, 4, 2]
     """
     return scvi_epochs(n_cells, batch_size, SCVI_PASSES_BATCHES)
 
 
 SCVI_FAST: dict[str, Any] = {
-    "batch_size": 32,
-    "lr": 6e-2,
+    "batch_size": 64,
+    "lr": 8e-2,
     "max_epochs": scvi_epochs,
     "batch_norm_momentum": 0.1,
 }
 """What SCVI's fast recipe has of its own; docs/recipe.md says how it was found."""
-SCVI_FAST_BATCHES: dict[str, Any] = SCVI_FAST | {"max_epochs": scvi_epochs_batches}
+SCVI_FAST_BATCHES: dict[str, Any] = SCVI_FAST | {
+    "max_epochs": scvi_epochs_batches,
+    "min_kl_weight": 2.0,
+    "kl_warmup_fraction": 0.8,
+}
+"""A KL term that is strong while much is still moving drives batches out of the latent space."""
 
 CLASSIC: dict[str, Any] = {"batch_size": 128, "lr": 1e-3, "n_epochs_kl_warmup": 400}
 
@@ -118,6 +124,8 @@ def make_options(
     given = {key: value for key, value in overrides.items() if value is not None}
     chosen = dict(FAST if recipe == "fast" else CLASSIC)
     chosen |= (model or {}).get(recipe, {})
+    if {"n_epochs_kl_warmup", "n_steps_kl_warmup"} & given.keys():
+        chosen["min_kl_weight"] = 0.0  # a warm-up that the user asks for rises from 0
     chosen |= given
     unknown = [key for key in chosen if key not in option_names()]
     if unknown:
