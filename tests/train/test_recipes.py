@@ -6,7 +6,7 @@ import pytest
 
 from vivace.datasets import simulate
 from vivace.models import SCVI
-from vivace.train.recipes import SCVI_FAST, SCVI_FAST_BATCHES, make_options
+from vivace.train.recipes import SCVI_FAST, SCVI_FAST_BATCHES, make_options, scvi_batch_size
 
 CELLS = [1, 31, 32, 33, 300, 2_000, 20_000, 20_001, 150_000, 10**6, 10**8]
 MODEL = {"fast": SCVI_FAST}
@@ -26,17 +26,18 @@ def test_fast_ends_with_the_whole_kl_weight_whatever_the_size(n_cells, kind):
 
 @pytest.mark.parametrize("epochs", [kind["max_epochs"] for kind in KINDS])
 def test_passes_shrink_with_the_cells_and_small_data_gets_its_steps(epochs):
-    found = [epochs(n, 64) for n in CELLS]
+    found = [epochs(n, scvi_batch_size(n)) for n in CELLS]
+    steps = [e * -(-n // scvi_batch_size(n)) for n, e in zip(CELLS, found, strict=True)]
     assert found == sorted(found, reverse=True)
-    assert all(n_epochs * -(-n // 64) >= 100 for n, n_epochs in zip(CELLS, found, strict=True))
+    assert min(steps) >= 200
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_few_cells_get_300_steps_unless_that_takes_more_than_30_passes(kind):
-    for n_cells in (250, 300, 700, 1400):
-        found = kind["max_epochs"](n_cells, 64)
+def test_few_cells_come_again_more_often_but_not_more_than_30_times(kind):
+    for n_cells in (250, 300, 640, 1100):
+        found = kind["max_epochs"](n_cells, scvi_batch_size(n_cells))
         assert found <= 30
-        assert found == 30 or found * -(-n_cells // 64) >= 300
+        assert found == 30 or found * n_cells >= 12_800
 
 
 def test_batches_get_more_passes():
@@ -78,4 +79,5 @@ def test_the_fast_recipe_is_what_scvi_trains_with():
     model = SCVI(adata)
     model.train(max_epochs=1, progress=False)
     used = model.training["options"]
-    assert {name: used[name] for name in SCVI_FAST_BATCHES} == SCVI_FAST_BATCHES | {"max_epochs": 1}
+    told = SCVI_FAST_BATCHES | {"max_epochs": 1, "batch_size": scvi_batch_size(64)}
+    assert {name: used[name] for name in told} == told

@@ -25,11 +25,24 @@ SCVI_PASSES = 11
 """Passes over up to 20,000 cells; over more cells fewer, in proportion, but at least two."""
 SCVI_PASSES_BATCHES = 20
 """The same where there are batches, which go on mixing while all else is learned already."""
-SCVI_STEPS = 300
-"""Steps that few cells get, unless that takes more passes than these: they would over-fit."""
+SCVI_SEEN = 12_800
+"""Cells that training sees in all, if there are few, unless that takes more passes than these."""
 SCVI_PASSES_FEW = 30
-SCVI_LEAST_STEPS = 100
+SCVI_LEAST_STEPS = 200
 """Steps that even the smallest data set gets."""
+SCVI_FEW = 1000
+"""Fewer cells come in smaller minibatches, for the steps that learning takes."""
+
+
+def scvi_batch_size(n_cells: int) -> int:
+    """Minibatch of SCVI's fast recipe.
+
+    Examples
+    --------
+    >>> scvi_batch_size(700), scvi_batch_size(3000)
+    (32, 64)
+    """
+    return 32 if n_cells < SCVI_FEW else 64
 
 
 def scvi_epochs(n_cells: int, batch_size: int, passes: int = SCVI_PASSES) -> int:
@@ -37,12 +50,12 @@ def scvi_epochs(n_cells: int, batch_size: int, passes: int = SCVI_PASSES) -> int
 
     Examples
     --------
-    >>> [scvi_epochs(n_cells, 64) for n_cells in (300, 3000, 10**5, 10**6)]
-    [30, 11, 3, 2]
+    >>> [scvi_epochs(n_cells, 64) for n_cells in (800, 3000, 10**5, 10**6)]
+    [16, 11, 3, 2]
     """
     per_pass = math.ceil(n_cells / batch_size)
     passes = max(2, min(passes, math.ceil(passes * 20_000 / n_cells)))
-    few_cells = min(SCVI_PASSES_FEW, math.ceil(SCVI_STEPS / per_pass))
+    few_cells = min(SCVI_PASSES_FEW, math.ceil(SCVI_SEEN / n_cells))
     return max(passes, few_cells, math.ceil(SCVI_LEAST_STEPS / per_pass))
 
 
@@ -51,15 +64,15 @@ def scvi_epochs_batches(n_cells: int, batch_size: int) -> int:
 
     Examples
     --------
-    >>> [scvi_epochs_batches(n_cells, 64) for n_cells in (300, 3000, 10**5, 10**6)]
-    [30, 20, 4, 2]
+    >>> [scvi_epochs_batches(n_cells, 64) for n_cells in (800, 3000, 10**5, 10**6)]
+    [20, 20, 4, 2]
     """
     return scvi_epochs(n_cells, batch_size, SCVI_PASSES_BATCHES)
 
 
 SCVI_FAST: dict[str, Any] = {
-    "batch_size": 64,
-    "lr": 8e-2,
+    "batch_size": scvi_batch_size,
+    "lr": 6e-2,
     "max_epochs": scvi_epochs,
     "batch_norm_momentum": 0.1,
 }
@@ -112,8 +125,8 @@ def make_options(
     overrides
         Options the user gave; they win. None values count as not given.
     model
-        Options of this model for each recipe, where they differ; ``max_epochs`` may be a function
-        of the number of cells and the batch size.
+        Options of this model for each recipe, where they differ; ``batch_size`` may be a function of
+        the number of cells, ``max_epochs`` one of the number of cells and the batch size.
 
     Raises
     ------
@@ -131,6 +144,8 @@ def make_options(
     if unknown:
         msg = f'training option "{unknown[0]}" is not known. {nearest(unknown[0], option_names())}'
         raise InvalidArgumentError(msg)
+    if callable(chosen["batch_size"]):
+        chosen["batch_size"] = chosen["batch_size"](n_cells)
     if "max_epochs" not in chosen:
         chosen["max_epochs"] = (
             fast_epochs(n_cells, chosen["batch_size"])
