@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from typing import Any
 
 import anndata
 import numpy as np
@@ -31,7 +32,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--layers", type=int, default=2, help="hidden layers of the reference")
+    arguments = parser.parse_args()
+    seeds, options = arguments.seeds, {**OPTIONS, "n_layers": arguments.layers}
     warnings.simplefilter("ignore")
     file = DATA / "pbmc_three_studies.h5ad"
     if not file.is_file():
@@ -41,18 +44,20 @@ def main() -> None:
     adata = adata[:, variable_genes(adata, N_GENES, batch_key="study")].copy()
     print("seed query joint mapped balanced_joint balanced_mapped reference_unchanged")
     for seed in seeds:
-        joint = trained(adata, seed).get_latent_representation()
+        joint = trained(adata, seed, options).get_latent_representation()
         for study in adata.obs["study"].unique():
             new = (adata.obs["study"] == study).to_numpy()
-            mapped, unchanged = map_query(adata, new, seed)
+            mapped, unchanged = map_query(adata, new, seed, options)
             scores = [transfer(z, adata, new) for z in (joint, mapped)]
             figures = [f"{s[k]:.3f}" for k in ("accuracy", "balanced_accuracy") for s in scores]
             print(seed, study, *figures, unchanged, flush=True)
 
 
-def map_query(adata: anndata.AnnData, new: np.ndarray, seed: int) -> tuple[np.ndarray, bool]:
+def map_query(
+    adata: anndata.AnnData, new: np.ndarray, seed: int, options: dict[str, Any]
+) -> tuple[np.ndarray, bool]:
     """Latent means of all cells, the query's after mapping; whether the reference is unchanged."""
-    reference = trained(adata[~new].copy(), seed)
+    reference = trained(adata[~new].copy(), seed, options)
     before = reference.get_latent_representation()
     model = vivace.SCVI.load_query_data(adata[new].copy(), reference)
     model.train(seed=seed, accelerator="cpu", progress=False)
@@ -62,11 +67,11 @@ def map_query(adata: anndata.AnnData, new: np.ndarray, seed: int) -> tuple[np.nd
     return latent, bool((before == after).all())
 
 
-def trained(adata: anndata.AnnData, seed: int) -> vivace.SCVI:
+def trained(adata: anndata.AnnData, seed: int, options: dict[str, Any]) -> vivace.SCVI:
     vivace.settings.seed = seed
     torch.manual_seed(seed)
     vivace.SCVI.setup_anndata(adata, batch_key="study")
-    model = vivace.SCVI(adata, **OPTIONS)
+    model = vivace.SCVI(adata, **options)
     model.train(seed=seed, accelerator="cpu", progress=False)
     return model
 

@@ -284,11 +284,9 @@ def rank(rows: pd.DataFrame) -> pd.DataFrame:
     return mean.assign(score=mean.mean(axis=1)).sort_values("score").round(3)
 
 
-def final() -> None:
+def final(methods: tuple[str, ...] = METHODS[:2]) -> None:
     """Fast and classic on test cells."""
-    jobs = [
-        (m, data, seed) for seed in SEEDS for m in ("fast", "classic") for data in by_importance()
-    ]
+    jobs = [(m, data, seed) for seed in SEEDS for m in methods for data in by_importance()]
     collect(
         "recipe_final.csv",
         jobs,
@@ -368,7 +366,9 @@ def main() -> None:
     parser.add_argument("command", choices=COMMANDS)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, help="of full: only these")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, help="of final and full: only these"
+    )
     args = parser.parse_args()
     if args.command in ("search", "passes", "final", "full"):
         warm_up()

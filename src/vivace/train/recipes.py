@@ -25,13 +25,13 @@ SCVI_PASSES = 11
 """Passes over up to 20,000 cells; over more cells fewer, in proportion, but at least two."""
 SCVI_PASSES_BATCHES = 20
 """The same where there are batches, which go on mixing while all else is learned already."""
-SCVI_SEEN = 12_800
-"""Cells that training sees in all, if there are few, unless that takes more passes than these."""
+SCVI_FEW = 1200
+"""Fewer cells come in smaller minibatches, for the steps that learning takes, and again as often as
+makes up for their number ..."""
 SCVI_PASSES_FEW = 30
+"""... but not more often than this: they would over-fit."""
 SCVI_LEAST_STEPS = 200
 """Steps that even the smallest data set gets."""
-SCVI_FEW = 1000
-"""Fewer cells come in smaller minibatches, for the steps that learning takes."""
 
 
 def scvi_batch_size(n_cells: int) -> int:
@@ -50,12 +50,12 @@ def scvi_epochs(n_cells: int, batch_size: int, passes: int = SCVI_PASSES) -> int
 
     Examples
     --------
-    >>> [scvi_epochs(n_cells, 64) for n_cells in (800, 3000, 10**5, 10**6)]
-    [16, 11, 3, 2]
+    >>> [scvi_epochs(n_cells, 64) for n_cells in (640, 3000, 10**5, 10**6)]
+    [21, 11, 3, 2]
     """
     per_pass = math.ceil(n_cells / batch_size)
+    few_cells = min(SCVI_PASSES_FEW, math.ceil(passes * SCVI_FEW / n_cells))
     passes = max(2, min(passes, math.ceil(passes * 20_000 / n_cells)))
-    few_cells = min(SCVI_PASSES_FEW, math.ceil(SCVI_SEEN / n_cells))
     return max(passes, few_cells, math.ceil(SCVI_LEAST_STEPS / per_pass))
 
 
@@ -64,8 +64,8 @@ def scvi_epochs_batches(n_cells: int, batch_size: int) -> int:
 
     Examples
     --------
-    >>> [scvi_epochs_batches(n_cells, 64) for n_cells in (800, 3000, 10**5, 10**6)]
-    [20, 20, 4, 2]
+    >>> [scvi_epochs_batches(n_cells, 64) for n_cells in (640, 3000, 10**5, 10**6)]
+    [30, 20, 4, 2]
     """
     return scvi_epochs(n_cells, batch_size, SCVI_PASSES_BATCHES)
 
