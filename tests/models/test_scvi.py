@@ -124,7 +124,8 @@ def test_quality_of_the_fit(model):
     error = model.get_reconstruction_error(return_mean=False)["reconstruction_loss"]
     assert elbo.shape == error.shape == (N,)
     assert (-elbo > error).all()  # by the divergence of z
-    assert model.get_elbo().item() == pytest.approx(elbo.mean().item(), rel=0.02)
+    torch.manual_seed(0)
+    assert model.get_elbo().item() == pytest.approx(elbo.mean().item())
     few = model.get_marginal_ll(n_mc_samples=50, n_mc_samples_per_pass=25)
     assert isinstance(few, float)
     assert few > elbo.mean().item()  # the bound is below the likelihood
