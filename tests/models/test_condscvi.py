@@ -207,7 +207,7 @@ def test_the_fast_recipe_gives_a_number_of_steps_within_bounds(model):
     epochs = [
         model._training_options("fast", n, {}, None)[0].max_epochs for n in (330, 2774, 10**5)
     ]
-    assert epochs == [40, 35, 10]
+    assert epochs == [120, 35, 10]
     chosen, _ = model._training_options("fast", 2774, {"max_epochs": 3}, None)
     assert chosen.max_epochs == 3
 
