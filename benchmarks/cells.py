@@ -29,7 +29,7 @@ class Cells:
     simulated: str | None = None
     searched: bool = True
     quick: bool = False  # among the cheap ones that the first round of the search looks at
-    large: bool = False  # enough cells to train on 60 % of them and judge on the others
+    large: bool = False  # among those whose every training cell "recipe.py full" takes
 
     def load(self) -> anndata.AnnData:
         """Counts of the most variable genes, with ``obs["label"]`` and ``obs["batch"]``."""
@@ -92,7 +92,7 @@ class Split:
 def split(n_cells: int, seed: int, most: int = MAX_TRAIN) -> Split:
     """Test cells are the same 30 % for all seeds; the rest is shuffled by the seed.
 
-    Training cells are 60 % of all, at most 640 in the search; held out are the others, as validation
+    Training cells are 60 % of all, at most ``most``; held out are the others, as validation
     cells an eighth of the number of training cells.
     """
     order = np.random.default_rng(TEST_SEED).permutation(n_cells)

@@ -38,7 +38,7 @@ from vivace.train.recipes import scvi_epochs
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2)
-REAL = (
+WIDE = (  # real data sets of the search with hundreds of training cells and more
     "pbmc_three_studies",
     "glioblastoma_panobinostat",
     "celllines_multitech",
@@ -246,7 +246,7 @@ def passes() -> None:
             f"batch {b}, {n} passes, lr {lr:g}, KL {kl:g}": (b, n, lr, kl)
             for b, n, lr, kl in schedules
         }
-        searched = [n for n in REAL if bool(CELLS[n].batch) == batches]
+        searched = [n for n in WIDE if bool(CELLS[n].batch) == batches]
         jobs = [(name, data, seed) for seed in SEEDS[:2] for data in searched for name in grid]
         rows = collect(
             "recipe_passes.csv",
@@ -370,6 +370,8 @@ def main() -> None:
         "--methods", nargs="+", choices=METHODS, help="of final and full: only these"
     )
     args = parser.parse_args()
+    if args.methods and args.command not in ("final", "full"):
+        parser.error(f"--methods belongs to final and full, not to {args.command}")
     if args.command in ("search", "passes", "final", "full"):
         warm_up()
     COMMANDS[args.command](**{"methods": tuple(args.methods)} if args.methods else {})

@@ -107,6 +107,14 @@ def fast_epochs(
     --------
     >>> fast_epochs(3000, 64), fast_epochs(10**6, 64)
     (26, 10)
+    >>> (
+    ...     fast_epochs(1000, 64, most=80),
+    ...     fast_epochs(100, 64, most=80),
+    ...     fast_epochs(10**6, 64, most=80),
+    ... )
+    (77, 80, 10)
+    >>> [fast_epochs(n_cells, 32, 3000) for n_cells in (2774, 330, 10**5)]
+    [35, 40, 10]
     """
     return min(most, max(FAST_EPOCHS[0], math.ceil(n_steps * batch_size / n_cells)))
 
