@@ -230,7 +230,7 @@ def test_expression_differs_by_the_salient_state_alone():
     """The same background state goes into both, so that their difference is no noise."""
     model = train(build(cells()))
     with torch.no_grad():
-        model.module.decoder.px_decoder.fc_layers["Layer 0"]["0"].weight[:, 3:5] = 0
+        model.module.decoder.px_decoder.fc_layers["Layer 0"]["0"].of_input[3:5] = 0
     both = model.get_normalized_expression(indices=TARGET)
     np.testing.assert_allclose(both["salient"], both["background"], rtol=1e-5)
 
@@ -314,8 +314,8 @@ def test_groups_outside_the_target_lose_their_salient_state():
     """A salient state that raises one gene is seen only in groups that may have one."""
     model = train(build(cells(), {}))
     with torch.no_grad():
-        fc = model.module.decoder.px_decoder.fc_layers["Layer 0"]["0"].weight
-        fc[:, :3], fc[:, 3:5] = 0, 5.0
+        fc = model.module.decoder.px_decoder.fc_layers["Layer 0"]["0"].of_input
+        fc[:3], fc[3:5] = 0, 5.0
         model.module.s_encoder.mean_encoder.bias.fill_(3.0)
     options = {"idx1": TARGET, "idx2": BACKGROUND, "n_samples_overall": 300}
     alike = model.differential_expression(**options)

@@ -125,17 +125,23 @@ def trained_names(model) -> set[str]:
 def test_what_is_released(cells):
     old_cells, new_cells = (a.copy() for a in cells)
     reference = make_reference(old_cells)
-    columns = "decoder.px_decoder.fc_layers.Layer 0.0.weight"
+    decoder = "decoder.px_decoder.fc_layers.Layer 0."
+    columns = f"{decoder}0.of_covariates"
 
     def released(**freeze):
         return trained_names(vivace.SCVI.load_query_data(new_cells, reference, **freeze))
 
     assert released() == {columns}
     encoder = "z_encoder.encoder.fc_layers.Layer 0."
-    assert released(freeze_expression=False) == {columns, f"{encoder}0.weight", f"{encoder}0.bias"}
-    norm = "decoder.px_decoder.fc_layers.Layer 0.1."
+    assert released(freeze_expression=False) == {
+        columns,
+        f"{encoder}0.of_input",
+        f"{encoder}0.bias",
+    }
+    norm = f"{decoder}1."
     assert released(freeze_batchnorm_decoder=False) == {columns, f"{norm}weight", f"{norm}bias"}
-    assert columns.replace("weight", "bias") in released(freeze_decoder_first_layer=False)
+    released_layer = {f"{decoder}0.of_input", f"{decoder}0.bias"}
+    assert released_layer <= released(freeze_decoder_first_layer=False)
     assert released(unfrozen=True) == {n for n, _ in reference.module.named_parameters()}
 
 

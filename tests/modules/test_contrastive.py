@@ -222,7 +222,7 @@ def test_the_salient_state_of_background_cells_is_exactly_zero_and_decoded_as_su
         assert (inference["target"]["s"] != 0).all()
     inputs = vae._get_generative_input(tensors, inference)
     with torch.no_grad():
-        vae.decoder.px_decoder.fc_layers["Layer 0"]["0"].weight[:, N_Z : N_Z + N_S] += 1.0
+        vae.decoder.px_decoder.fc_layers["Layer 0"]["0"].of_input[N_Z : N_Z + N_S] += 1.0
     moved = vae.generative(**inputs)
     torch.testing.assert_close(moved["background"]["px_rate"], decoded["background"]["px_rate"])
     assert not torch.allclose(moved["target"]["px_rate"], decoded["target"]["px_rate"])
@@ -463,7 +463,7 @@ def test_marginal_likelihood_is_exact_where_the_decoder_ignores_the_latent_state
                 layer.weight.zero_()
                 layer.bias.zero_()
             encoder.var_encoder.bias.fill_(math.log(1 - 1e-4))  # variance exactly 1
-        vae.decoder.px_decoder.fc_layers["Layer 0"]["0"].weight.zero_()
+        vae.decoder.px_decoder.fc_layers["Layer 0"]["0"].of_input.zero_()
     one = in_double(cells())
     for salient in (False, True):
         population = Population(vae, salient=salient)

@@ -147,8 +147,8 @@ def test_the_cycle_trains_the_decoder_of_the_other_system():
     )
     cycle = sysvae._encode_cycle(inputs, decoded, other)
     sysvae.latent_cycle_consistency(inference["qz"], cycle).sum().backward()
-    weight = sysvae.decoder.decoder_y.fc_layers["Layer 0"]["0"].weight
-    of_systems = weight.grad[:, 4 + 2 : 4 + 2 + 2].abs().sum(0)
+    weight = sysvae.decoder.decoder_y.fc_layers["Layer 0"]["0"].of_covariates
+    of_systems = weight.grad[2 : 2 + 2].abs().sum(1)
     assert of_systems[1] > 0
     assert of_systems[0] == 0
 

@@ -213,7 +213,7 @@ def test_marginal_likelihood_is_exact_where_the_decoder_ignores_z(latent_distrib
             layer.weight.zero_()
             layer.bias.zero_()
         vae.z_encoder.var_encoder.bias.fill_(math.log(1 - 1e-4))  # variance exactly 1
-        vae.decoder.px_decoder.fc_layers["Layer 0"]["0"].weight.zero_()
+        vae.decoder.px_decoder.fc_layers["Layer 0"]["0"].of_input.zero_()
     tensors = cells()
     tensors["X"] = tensors["X"].double()
     _, generative = vae(tensors, compute_loss=False)

@@ -87,7 +87,7 @@ class SparseLinear(torch.autograd.Function):
             dense = gradient.contiguous().numpy()
             arrays = (*csr_arrays(ctx.x), dense, transposed.numpy())
             run_in_threads(transposed_times_dense, gradient.shape[1], *arrays)
-            by_weight = transposed.t().contiguous()
+            by_weight = transposed.t()
         return by_weight, gradient.sum(0) if ctx.needs_input_grad[1] else None, None
 
 

@@ -5,6 +5,7 @@ Lotfollahi et al. 2022, Mapping single-cell data to reference atlases by transfe
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -247,10 +248,10 @@ class Entries:
 
 def entries(module: BaseModule, reference: BaseModule) -> Iterator[Entries]:
     """What the reference has of every tensor of the larger module."""
-    old = reference.state_dict()
+    old = tensors(reference)
     layers = dict(_covariate_layers(module, reference))
-    for name, value in module.state_dict(keep_vars=True).items():
-        if value.shape == old[name].shape:
+    for name, value in tensors(module).items():
+        if name in old and value.shape == old[name].shape:
             yield Entries(name, value)
         elif name in layers:
             yield _of_layer(name, value, *layers[name])
@@ -258,21 +259,26 @@ def entries(module: BaseModule, reference: BaseModule) -> Iterator[Entries]:
             yield _of_table(name, value, old[name])
 
 
+def tensors(module: BaseModule) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name, those that models share once."""
+    return dict(itertools.chain(module.named_parameters(), module.named_buffers()))
+
+
 def _covariate_layers(
     module: BaseModule, reference: BaseModule
-) -> Iterator[tuple[str, tuple[Layers, Layers]]]:
+) -> Iterator[tuple[str, tuple[int, Layers, Layers]]]:
     old = dict(reference.named_modules())
     for name, layers in module.named_modules():
         if isinstance(layers, FCLayers):
             for layer in layers.fc_layers:
-                yield f"{name}.fc_layers.{layer}.0.weight", (layers, old[name])
+                yield f"{name}.fc_layers.{layer}.0.of_covariates", (0, layers, old[name])
         elif isinstance(layers, LinearSplicingDecoder):
-            yield f"{name}.linear.weight", (layers, old[name])
+            yield f"{name}.linear.weight", (1, layers, old[name])
 
 
-def _of_layer(name: str, value: torch.Tensor, new: Layers, old: Layers) -> Entries:
-    """The one-hot columns of each covariate lie side by side: new ones come between the old."""
-    start = value.shape[1] - sum(new.n_cat_list)
+def _of_layer(name: str, value: torch.Tensor, axis: int, new: Layers, old: Layers) -> Entries:
+    """The weights of each covariate lie side by side: new ones come between the old."""
+    start = value.shape[axis] - sum(new.n_cat_list)
     known, fixed = list(range(start)), list(range(start))
     groups = []
     for n_new, n_old in zip(new.n_cat_list, old.n_cat_list, strict=True):
@@ -282,7 +288,7 @@ def _of_layer(name: str, value: torch.Tensor, new: Layers, old: Layers) -> Entri
         fixed += columns[:n_fixed]
         groups.append((columns[:n_old], columns[n_old:]))
         start += n_new
-    return Entries(name, value, 1, tuple(known), tuple(fixed), tuple(groups))
+    return Entries(name, value, axis, tuple(known), tuple(fixed), tuple(groups))
 
 
 def _of_table(name: str, value: torch.Tensor, old: torch.Tensor) -> Entries:
@@ -298,13 +304,14 @@ def copy_weights(module: BaseModule, reference: BaseModule) -> None:
 
     Buffers of new categories (a library prior) stay as the query's own data made them.
     """
-    old = {name: value.cpu() for name, value in reference.state_dict().items()}
+    old = {name: value.cpu() for name, value in tensors(reference).items()}
     for entry in entries(module, reference):
         value = entry.value
         if entry.axis is None:
             value.copy_(old[entry.name])
             continue
-        value.index_copy_(entry.axis, torch.tensor(entry.known), old[entry.name])
+        if entry.known:
+            value.index_copy_(entry.axis, torch.tensor(entry.known), old[entry.name])
         if not isinstance(value, nn.Parameter):
             continue
         for known, added in entry.groups:

@@ -7,17 +7,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from vivace.errors import InvalidDataError
-from vivace.kernels import sparse_linear
+from vivace.nn.covariate_linear import CovariateLinear
 
 
 class FCLayers(nn.Module):
     """Stack of Linear, norm, activation, dropout; covariates enter as extra input columns.
-
-    The weight of an injected layer has the columns ``input, continuous, one-hot(cat_1), ...``. The
-    one-hot block is never formed: multiplying by it is looking up one weight column per cell.
 
     Parameters
     ----------
@@ -72,13 +68,14 @@ class FCLayers(nn.Module):
         self.n_cat_list = [n if n > 1 else 0 for n in n_cat_list or []]
         self.n_cont = n_cont
         self.inject_covariates = inject_covariates
-        n_cov = n_cont + sum(self.n_cat_list)
         widths = [n_in] + [n_hidden] * (n_layers - 1) + [n_out]
         self.fc_layers = nn.ModuleDict()
         for i, (width_in, width_out) in enumerate(itertools.pairwise(widths)):
-            n_extra = n_cov if self._injects(i) else 0
+            n_cats, n_extra = (self.n_cat_list, n_cont) if self._injects(i) else ([], 0)
             # slot numbers are those of published checkpoints, so that state-dict names agree
-            slots: dict[str, nn.Module] = {"0": nn.Linear(width_in + n_extra, width_out, bias=bias)}
+            slots: dict[str, nn.Module] = {
+                "0": CovariateLinear(width_in, width_out, n_cats, n_extra, bias=bias)
+            }
             if use_batch_norm:
                 slots["1"] = nn.BatchNorm1d(width_out, momentum=0.01, eps=0.001)
             if use_layer_norm:
@@ -114,15 +111,13 @@ class FCLayers(nn.Module):
             If a categorical covariate is missing.
         """
         self._check_covariates(cats)
-        for i, slots in enumerate(self.fc_layers.values()):
-            if self._injects(i):
-                x = self._linear_with_covariates(slots["0"], x, cats, cont)
-            else:
-                x = sparse_linear(x, slots["0"].weight, slots["0"].bias)
+        for slots in self.fc_layers.values():
             for slot, layer in slots.items():
-                if slot == "1":
+                if slot == "0":
+                    x = layer(x, cats, cont)
+                elif slot == "1":
                     x = batch_norm(layer, x)
-                elif slot != "0":
+                else:
                     x = layer(x)
         return x
 
@@ -139,40 +134,6 @@ class FCLayers(nn.Module):
                 f"{f'; entries {missing} are missing' if missing else ''}"
             )
             raise ValueError(msg)
-
-    def _linear_with_covariates(
-        self,
-        linear: nn.Linear,
-        x: torch.Tensor,
-        cats: tuple[torch.Tensor | None, ...],
-        cont: torch.Tensor | None,
-    ) -> torch.Tensor:
-        n_extra = self.n_cont + sum(self.n_cat_list)
-        if not n_extra:
-            return sparse_linear(x, linear.weight, linear.bias)
-        # one split, not a slice each: the gradient of every slice would be as wide as the weight
-        widths = [linear.in_features - n_extra, self.n_cont, *self.n_cat_list]
-        of_x, of_cont, *of_cats = linear.weight.split(widths, dim=1)
-        out = sparse_linear(x, of_x, linear.bias)
-        if self.n_cont:
-            if cont is None:
-                msg = f"expected {self.n_cont} continuous covariates, got none"
-                raise ValueError(msg)
-            out = out + F.linear(cont, of_cont)
-        for n, weight, cat in zip(self.n_cat_list, of_cats, cats, strict=False):
-            if n and cat is not None:
-                out = out + categorical_linear(weight, cat)
-        return out
-
-
-def categorical_linear(weight: torch.Tensor, cat: torch.Tensor) -> torch.Tensor:
-    """One-hot(cat) times ``weight`` transposed: (H, n) and (B, 1) codes to (B, H).
-
-    A ``cat`` whose width is n already is taken as (soft) one-hots.
-    """
-    if cat.shape[-1] == weight.shape[1]:
-        return F.linear(cat.to(weight.dtype), weight)
-    return F.embedding(cat.squeeze(-1).long(), weight.t())
 
 
 def batch_norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
