@@ -61,6 +61,15 @@ def test_a_step_gives_every_parameter_a_gradient(sysvae: SysVAE):
     assert torch.isfinite(losses.loss)
 
 
+def spread_inside(qz: Normal, batch: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of states around the mean of their system, dimension by dimension."""
+    squares = torch.zeros(qz.loc.shape[1]).to(qz.loc)
+    for system in batch.unique():
+        of_system = qz.loc[batch.flatten() == system]
+        squares += ((of_system - of_system.mean(0)) ** 2).sum(0)
+    return (squares / len(batch) + qz.scale.square().mean(0)).sqrt()
+
+
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 2.0), (0.5, 0.3, 7.0), (1.0, 0.0, 0.0)])
 def test_loss_is_the_formula(sysvae: SysVAE, weights: tuple[float, float, float]):
     sysvae = sysvae.double().eval()
@@ -84,8 +93,8 @@ def test_loss_is_the_formula(sysvae: SysVAE, weights: tuple[float, float, float]
     c = torch.zeros(8).double()
     if cycle_weight:
         means = inference["qz_cycle"].loc
-        both = torch.cat([qz.loc, means])
-        c = (((qz.loc - means) / both.std(0)) ** 2).sum(-1) * tensors["batch_weights"].flatten()
+        unit = torch.cat([qz.loc, means]).std(0) if compat else spread_inside(qz, tensors["batch"])
+        c = (((qz.loc - means) / unit) ** 2).sum(-1) * tensors["batch_weights"].flatten()
     expected = (reconstruction_weight * r + kl_weight * k + cycle_weight * c).mean()
     torch.testing.assert_close(losses.loss, expected, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(losses.reconstruction_loss["reconstruction_loss"], r)
@@ -107,11 +116,41 @@ def test_sparse_and_dense_values_give_the_same(sysvae: SysVAE):
         torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
 
 
-def test_known_values_of_the_cycle_distance():
+def test_known_values_of_the_published_cycle_distance():
     z1, z2 = torch.tensor([[0.0, 1], [1, 3], [2, 2]]), torch.tensor([[0.5, 1], [1, 2], [3, 2]])
     one, two = Normal(z1, 1.0), Normal(z2, 1.0)
     expected = torch.tensor([0.2127659, 1.7647058, 0.8510639])
     torch.testing.assert_close(SysVAE.latent_cycle_consistency(one, two), expected)
+
+
+def test_known_values_of_the_cycle_distance():
+    """Systems (0, 2) and (10, 14): squares 1, 1, 4, 4 around their means, posterior variance 0.5."""
+    z = torch.tensor([[0.0], [2.0], [10.0], [14.0]])
+    moved = z + torch.tensor([[0.0], [3.0], [1.0], [0.0]])
+    distance = build(2).cycle_distance(
+        Normal(z, math.sqrt(0.5)), Normal(moved, 1.0), torch.tensor([[0], [0], [1], [1]])
+    )
+    torch.testing.assert_close(distance, torch.tensor([0.0, 3.0, 1 / 3, 0.0]))
+
+
+def test_systems_that_move_apart_do_not_come_closer_by_it():
+    """The same cycle error counts the same wherever systems lie, and asks for no other unit.
+
+    With the published unit both fail: it grows with the distance of the systems.
+    """
+    batch = torch.tensor([0, 1]).repeat(4).unsqueeze(1)
+    inside, error = torch.randn(8, 3), torch.randn(8, 3) * 0.1
+    sysvae = build(2)
+    found, published = [], []
+    for apart in (0.0, 20.0):
+        z = (inside + apart * batch).requires_grad_()
+        pair = Normal(z, 1.0), Normal(z + error, 1.0)
+        found.append(sysvae.cycle_distance(*pair, batch))
+        published.append(SysVAE.latent_cycle_consistency(*pair))
+        pull = torch.autograd.grad(found[-1].sum(), z)[0]
+        assert (pull == 0).all(), "only the difference counts, and it is fixed here"
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+    assert (published[1] < published[0] / 10).all()
 
 
 # what the published code does otherwise ---------------------------------------------------------
@@ -169,11 +208,17 @@ def test_the_variance_is_a_variance():
 def test_a_constant_latent_dimension_costs_nothing():
     loc = torch.randn(6, 2)
     loc[:, 1] = 4.0
-    loc.requires_grad_()
-    distance = SysVAE.latent_cycle_consistency(Normal(loc, 1.0), Normal(loc.detach() * 1.0, 1.0))
-    distance.sum().backward()
-    assert torch.isfinite(distance).all()
-    assert torch.isfinite(loc.grad).all()
+    batch = torch.arange(6).remainder(2).unsqueeze(1)
+    forms = (
+        SysVAE.latent_cycle_consistency,
+        lambda one, two: build(2).cycle_distance(one, two, batch),
+    )
+    for form in forms:
+        start = loc.clone().requires_grad_()
+        distance = form(Normal(start, 1e-20), Normal(loc.clone(), 1.0))
+        distance.sum().backward()
+        assert torch.isfinite(distance).all()
+        assert torch.isfinite(start.grad).all()
 
 
 def test_one_cell():

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.distributions import Normal
+from torch.nn import functional as F
 
 from vivace._types import Keys, Minibatch
 from vivace.errors import (
@@ -68,8 +69,8 @@ class SysVAE(BaseModule):
         One mixture over all latent dimensions, rather than one for each dimension.
     compat
         "scvi-tools" computes what scvi-tools does: standard deviations where variances belong, in the
-        reconstruction and in the prior, and a cycle that encodes the cell as decoded for its *own*
-        system.
+        reconstruction and in the prior, a cycle that encodes the cell as decoded for its *own*
+        system, and cycle distances in a unit that is trained (:meth:`latent_cycle_consistency`).
 
     Raises
     ------
@@ -121,6 +122,7 @@ class SysVAE(BaseModule):
         as_published = compat == "scvi-tools"
         self.cycle_from = "px" if as_published else "px_cycle"
         self.std_as_variance = as_published
+        self.trains_cycle_unit = as_published
 
         cats, n_cont = list(n_cats_per_cov or []), n_continuous_cov
         if embed_categorical_covariates:
@@ -304,9 +306,16 @@ class SysVAE(BaseModule):
             decoded.affine, batch, *_columns(inputs["cat_covs"]), cont=inputs["cont_covs"]
         )
 
-    @staticmethod
-    def latent_cycle_consistency(qz: Normal, qz_cycle: Normal) -> torch.Tensor:
-        """Squared distance of the two means, each dimension in units of its spread, (B,) or (S, B).
+    def cycle_distance(
+        self, qz: Normal, qz_cycle: Normal, batch_index: torch.Tensor
+    ) -> torch.Tensor:
+        """Squared distance of the two means, each dimension in units of its spread inside systems.
+
+        The spread is that of states, not of their means alone: the variance of the means around the
+        mean of their system plus the mean variance of the posteriors. It is a unit, so no gradient
+        passes through it. In the published form (:meth:`latent_cycle_consistency`) the unit is the
+        spread over all cells and is trained: pulling the systems apart then makes distances small,
+        and the term that should bring systems together keeps them separate.
 
         Parameters
         ----------
@@ -314,6 +323,31 @@ class SysVAE(BaseModule):
             Posterior with (B, L) parameters.
         qz_cycle
             With (B, L) or (S, B, L) parameters.
+        batch_index
+            (B, 1) system codes.
+
+        Returns
+        -------
+        (B,) or (S, B), without a unit.
+        """
+        with torch.no_grad():
+            spread = _variance_inside(qz.loc, batch_index, self.n_batch) + qz.variance.mean(-2)
+        return ((qz.loc - qz_cycle.loc) ** 2 / (spread + SMALLEST_VARIANCE)).sum(-1)
+
+    @staticmethod
+    def latent_cycle_consistency(qz: Normal, qz_cycle: Normal) -> torch.Tensor:
+        """Squared distance of the two means in units of the spread over all of them, as published.
+
+        Parameters
+        ----------
+        qz
+            Posterior with (B, L) parameters.
+        qz_cycle
+            With (B, L) or (S, B, L) parameters.
+
+        Returns
+        -------
+        (B,) or (S, B); the gradient passes through the unit, too.
         """
         cycle = qz_cycle.loc
         both = torch.cat([qz.loc.expand_as(cycle), cycle], dim=-2)
@@ -386,7 +420,7 @@ class SysVAE(BaseModule):
         kl = self.prior.kl(qz, inference_outputs["z"])
         cycle = torch.zeros_like(kl)
         if z_distance_cycle_weight > 0:
-            cycle = self.latent_cycle_consistency(qz, inference_outputs["qz_cycle"])
+            cycle = self._cycle_term(qz, inference_outputs["qz_cycle"], tensors[Keys.BATCH])
             if Keys.BATCH_WEIGHTS in tensors:
                 cycle = cycle * tensors[Keys.BATCH_WEIGHTS].flatten()
         return LossOutput(
@@ -400,6 +434,11 @@ class SysVAE(BaseModule):
             extra_metrics={"cycle_loss": cycle.mean()},
             n_obs_minibatch=qz.loc.shape[0],
         )
+
+    def _cycle_term(self, qz: Normal, qz_cycle: Normal, batch: torch.Tensor) -> torch.Tensor:
+        if self.trains_cycle_unit:
+            return self.latent_cycle_consistency(qz, qz_cycle)
+        return self.cycle_distance(qz, qz_cycle, batch)
 
     def _reconstruction(self, x: torch.Tensor, px: Normal) -> torch.Tensor:
         """(B,) or (S, B) Gaussian negative log-likelihood without its constant, nats."""
@@ -418,6 +457,13 @@ class SysVAE(BaseModule):
         """
         msg = "SysVAE does not draw cells: its Gaussian describes normalised values, not counts"
         raise UnsupportedError(msg)
+
+
+def _variance_inside(means: torch.Tensor, codes: torch.Tensor, n_systems: int) -> torch.Tensor:
+    """(L,) mean square of means (B, L) around the mean of their system."""
+    member = F.one_hot(codes.flatten().long(), n_systems).to(means.dtype)
+    centres = (member.t() @ means) / member.sum(0).clamp(min=1).unsqueeze(1)
+    return (means - member @ centres).square().mean(0)
 
 
 def _columns(cat_covs: Sequence[torch.Tensor] | torch.Tensor | None) -> list[torch.Tensor]:
