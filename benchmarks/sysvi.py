@@ -63,22 +63,23 @@ def prepare(adata: anndata.AnnData, system: pd.Series, n_genes: int) -> anndata.
     """The most variable genes inside systems."""
     adata.obs["system"] = system.astype(str).to_numpy()
     adata.obs["label"] = adata.obs["cell_type"].astype(str).to_numpy()
+    if "is_private" not in adata.obs:
+        n_systems = adata.obs.groupby("label")["system"].nunique()
+        adata.obs["is_private"] = (adata.obs["label"].map(n_systems) == 1).to_numpy()
     kept = variable_genes(adata, n_genes, batch_key="system")
     return anndata.AnnData(sp.csr_matrix(adata.X[:, kept]), obs=adata.obs)
 
 
 def measure(latent: np.ndarray, obs: pd.DataFrame) -> dict[str, float]:
     """Mixing of systems and structure of labels; private types are left out of the mixing."""
+    private = obs["is_private"].to_numpy()
     found = {
-        "iLISI": metrics.ilisi(latent, obs["system"]),
+        "iLISI": metrics.ilisi(latent[~private], obs["system"][~private]),
         "kNN": metrics.knn_accuracy(latent, obs["label"]),
         "balanced kNN": metrics.knn_balanced_accuracy(latent, obs["label"]),
         "silhouette": metrics.silhouette(latent, obs["label"]),
+        "private kept": private_kept(latent, obs),
     }
-    if "is_private" in obs:
-        shared = ~obs["is_private"].to_numpy()
-        found["iLISI"] = metrics.ilisi(latent[shared], obs["system"][shared])
-        found["private kept"] = private_kept(latent, obs)
     return found
 
 

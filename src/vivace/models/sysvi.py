@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,12 @@ from vivace.errors import InvalidArgumentError, missing_key
 from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.modules.sysvae import SysVAE
+from vivace.train.recipes import fast_epochs
+
+FAST_STEPS = 3000
+"""Steps of the fast recipe: systems go on mixing when the ELBO has nearly settled."""
+MOST_EPOCHS = 120
+"""Of small data; the weights of the best held-out loss are kept."""
 
 
 class SysVI(BaseModel):
@@ -77,8 +84,11 @@ class SysVI(BaseModel):
 
     module: SysVAE
     # the ELBO leaves out the cycle, and the loss has no warm-up: epochs compare by the whole loss
-    recipes = {
-        "fast": {"early_stopping_monitor": "validation_loss"},
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+        "fast": {
+            "early_stopping_monitor": "validation_loss",
+            "max_epochs": partial(fast_epochs, n_steps=FAST_STEPS, most=MOST_EPOCHS),
+        },
         "classic": {"early_stopping_monitor": "validation_loss", "n_epochs_kl_warmup": None},
     }
 
