@@ -73,14 +73,13 @@ def prepare(adata: anndata.AnnData, system: pd.Series, n_genes: int) -> anndata.
 def measure(latent: np.ndarray, obs: pd.DataFrame) -> dict[str, float]:
     """Mixing of systems and structure of labels; private types are left out of the mixing."""
     private = obs["is_private"].to_numpy()
-    found = {
+    return {
         "iLISI": metrics.ilisi(latent[~private], obs["system"][~private]),
         "kNN": metrics.knn_accuracy(latent, obs["label"]),
         "balanced kNN": metrics.knn_balanced_accuracy(latent, obs["label"]),
         "silhouette": metrics.silhouette(latent, obs["label"]),
         "private kept": private_kept(latent, obs),
     }
-    return found
 
 
 def private_kept(latent: np.ndarray, obs: pd.DataFrame) -> float:

@@ -61,13 +61,14 @@ def test_a_step_gives_every_parameter_a_gradient(sysvae: SysVAE):
     assert torch.isfinite(losses.loss)
 
 
-def spread_inside(qz: Normal, batch: torch.Tensor) -> torch.Tensor:
-    """Standard deviation of states around the mean of their system, dimension by dimension."""
-    squares = torch.zeros(qz.loc.shape[1]).to(qz.loc)
+def spread_inside(one: torch.Tensor, two: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    """Root mean square of both means of cells around the centre of their system, by dimension."""
+    squares = torch.zeros(one.shape[1]).to(one)
     for system in batch.unique():
-        of_system = qz.loc[batch.flatten() == system]
-        squares += ((of_system - of_system.mean(0)) ** 2).sum(0)
-    return (squares / len(batch) + qz.scale.square().mean(0)).sqrt()
+        rows = batch.flatten() == system
+        both = torch.cat([one[rows], two[rows]])
+        squares += ((both - both.mean(0)) ** 2).sum(0)
+    return (squares / (2 * len(batch))).sqrt()
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 2.0), (0.5, 0.3, 7.0), (1.0, 0.0, 0.0)])
@@ -93,7 +94,8 @@ def test_loss_is_the_formula(sysvae: SysVAE, weights: tuple[float, float, float]
     c = torch.zeros(8).double()
     if cycle_weight:
         means = inference["qz_cycle"].loc
-        unit = torch.cat([qz.loc, means]).std(0) if compat else spread_inside(qz, tensors["batch"])
+        pooled = torch.cat([qz.loc, means]).std(0)
+        unit = pooled if compat else spread_inside(qz.loc, means, tensors["batch"])
         c = (((qz.loc - means) / unit) ** 2).sum(-1) * tensors["batch_weights"].flatten()
     expected = (reconstruction_weight * r + kl_weight * k + cycle_weight * c).mean()
     torch.testing.assert_close(losses.loss, expected, rtol=1e-8, atol=1e-8)
@@ -124,33 +126,43 @@ def test_known_values_of_the_published_cycle_distance():
 
 
 def test_known_values_of_the_cycle_distance():
-    """Systems (0, 2) and (10, 14): squares 1, 1, 4, 4 around their means, posterior variance 0.5."""
+    """Means 0, 2 and 2, 4 around 2; 10, 14 and 10, 10 around 11: mean square (4 + 0 + 0 + 4 + 12) / 8."""
     z = torch.tensor([[0.0], [2.0], [10.0], [14.0]])
-    moved = z + torch.tensor([[0.0], [3.0], [1.0], [0.0]])
-    distance = build(2).cycle_distance(
-        Normal(z, math.sqrt(0.5)), Normal(moved, 1.0), torch.tensor([[0], [0], [1], [1]])
-    )
-    torch.testing.assert_close(distance, torch.tensor([0.0, 3.0, 1 / 3, 0.0]))
+    moved = torch.tensor([[2.0], [4.0], [10.0], [10.0]])
+    batch = torch.tensor([[0], [0], [1], [1]])
+    distance = build(2).cycle_distance(Normal(z, 1.0), Normal(moved, 1.0), batch)
+    torch.testing.assert_close(distance, torch.tensor([4.0, 4.0, 0.0, 16.0]) / 2.5)
 
 
-def test_systems_that_move_apart_do_not_come_closer_by_it():
-    """The same cycle error counts the same wherever systems lie, and asks for no other unit.
-
-    With the published unit both fail: it grows with the distance of the systems.
-    """
+def test_pulling_systems_apart_brings_the_cycle_nothing():
+    """The same cycle error counts the same wherever systems lie; with the published unit it does not."""
     batch = torch.tensor([0, 1]).repeat(4).unsqueeze(1)
-    inside, error = torch.randn(8, 3), torch.randn(8, 3) * 0.1
+    inside, error = torch.randn(8, 3).double(), torch.randn(8, 3).double() * 0.1
     sysvae = build(2)
-    found, published = [], []
-    for apart in (0.0, 20.0):
-        z = (inside + apart * batch).requires_grad_()
-        pair = Normal(z, 1.0), Normal(z + error, 1.0)
-        found.append(sysvae.cycle_distance(*pair, batch))
-        published.append(SysVAE.latent_cycle_consistency(*pair))
-        pull = torch.autograd.grad(found[-1].sum(), z)[0]
-        assert (pull == 0).all(), "only the difference counts, and it is fixed here"
+    forms = {
+        "here": lambda *pair: sysvae.cycle_distance(*pair, batch),
+        "published": SysVAE.latent_cycle_consistency,
+    }
+    pull = {}
+    for name, form in forms.items():
+        apart = torch.tensor(2.0).double().requires_grad_()
+        z = inside + apart * batch
+        form(Normal(z, 1.0), Normal(z + error, 1.0)).sum().backward()
+        pull[name] = apart.grad.item()
+    assert pull["here"] == pytest.approx(0.0, abs=1e-12)
+    assert pull["published"] < -1e-3
+
+
+@pytest.mark.parametrize("factor", [1e-3, 50.0])
+def test_the_cycle_distance_does_not_depend_on_scale(factor: float):
+    batch = torch.tensor([0, 1, 1, 0, 1]).unsqueeze(1)
+    z, error = torch.randn(5, 3), torch.randn(5, 3) * 0.1
+    sysvae = build(2)
+    found = [
+        sysvae.cycle_distance(Normal(f * z, 1.0), Normal(f * (z + error), 1.0), batch)
+        for f in (1.0, factor)
+    ]
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
-    assert (published[1] < published[0] / 10).all()
 
 
 # what the published code does otherwise ---------------------------------------------------------
@@ -215,7 +227,7 @@ def test_a_constant_latent_dimension_costs_nothing():
     )
     for form in forms:
         start = loc.clone().requires_grad_()
-        distance = form(Normal(start, 1e-20), Normal(loc.clone(), 1.0))
+        distance = form(Normal(start, 1.0), Normal(loc.clone(), 1.0))
         distance.sum().backward()
         assert torch.isfinite(distance).all()
         assert torch.isfinite(start.grad).all()
@@ -227,6 +239,8 @@ def test_one_cell():
     assert same_twice.tolist() == [0.0]
     other = SysVAE.latent_cycle_consistency(Normal(loc, 1.0), Normal(loc + 1, 1.0))
     torch.testing.assert_close(other, torch.tensor([6.0]))  # 2 for each dimension
+    here = build().cycle_distance(Normal(loc, 1.0), Normal(loc + 1, 1.0), torch.tensor([[1]]))
+    torch.testing.assert_close(here, torch.tensor([12.0]))  # 4: half of the distance is the spread
     sysvae = build()
     assert torch.isfinite(sysvae.eval()(cells(1))[2].loss)
     with pytest.raises(ValueError, match="2 cells"):

@@ -70,7 +70,7 @@ class SysVAE(BaseModule):
     compat
         "scvi-tools" computes what scvi-tools does: standard deviations where variances belong, in the
         reconstruction and in the prior, a cycle that encodes the cell as decoded for its *own*
-        system, and cycle distances in a unit that is trained (:meth:`latent_cycle_consistency`).
+        system, and cycle distances in units of the spread over all systems.
 
     Raises
     ------
@@ -122,7 +122,7 @@ class SysVAE(BaseModule):
         as_published = compat == "scvi-tools"
         self.cycle_from = "px" if as_published else "px_cycle"
         self.std_as_variance = as_published
-        self.trains_cycle_unit = as_published
+        self.pools_systems = as_published
 
         cats, n_cont = list(n_cats_per_cov or []), n_continuous_cov
         if embed_categorical_covariates:
@@ -311,11 +311,11 @@ class SysVAE(BaseModule):
     ) -> torch.Tensor:
         """Squared distance of the two means, each dimension in units of its spread inside systems.
 
-        The spread is that of states, not of their means alone: the variance of the means around the
-        mean of their system plus the mean variance of the posteriors. It is a unit, so no gradient
-        passes through it. In the published form (:meth:`latent_cycle_consistency`) the unit is the
-        spread over all cells and is trained: pulling the systems apart then makes distances small,
-        and the term that should bring systems together keeps them separate.
+        Inside: of both means of all cells, around the centre of the cell's system. In the published form
+        (:meth:`latent_cycle_consistency`) the unit is the spread over all cells, so that pulling the
+        systems apart makes distances small, and the term that should bring them together keeps
+        them separate. In both forms the gradient passes through the unit: the loss does not change
+        if a dimension is stretched, and so does not shrink the latent space.
 
         Parameters
         ----------
@@ -330,9 +330,11 @@ class SysVAE(BaseModule):
         -------
         (B,) or (S, B), without a unit.
         """
-        with torch.no_grad():
-            spread = _variance_inside(qz.loc, batch_index, self.n_batch) + qz.variance.mean(-2)
-        return ((qz.loc - qz_cycle.loc) ** 2 / (spread + SMALLEST_VARIANCE)).sum(-1)
+        cycle = qz_cycle.loc
+        both = torch.cat([qz.loc.expand_as(cycle), cycle], dim=-2)
+        codes = batch_index.flatten().long().repeat(2)
+        variance = _variance_inside(both, F.one_hot(codes, self.n_batch)) + SMALLEST_VARIANCE
+        return ((qz.loc - cycle) ** 2 / variance).sum(-1)
 
     @staticmethod
     def latent_cycle_consistency(qz: Normal, qz_cycle: Normal) -> torch.Tensor:
@@ -436,7 +438,7 @@ class SysVAE(BaseModule):
         )
 
     def _cycle_term(self, qz: Normal, qz_cycle: Normal, batch: torch.Tensor) -> torch.Tensor:
-        if self.trains_cycle_unit:
+        if self.pools_systems:
             return self.latent_cycle_consistency(qz, qz_cycle)
         return self.cycle_distance(qz, qz_cycle, batch)
 
@@ -459,11 +461,11 @@ class SysVAE(BaseModule):
         raise UnsupportedError(msg)
 
 
-def _variance_inside(means: torch.Tensor, codes: torch.Tensor, n_systems: int) -> torch.Tensor:
-    """(L,) mean square of means (B, L) around the mean of their system."""
-    member = F.one_hot(codes.flatten().long(), n_systems).to(means.dtype)
-    centres = (member.t() @ means) / member.sum(0).clamp(min=1).unsqueeze(1)
-    return (means - member @ centres).square().mean(0)
+def _variance_inside(means: torch.Tensor, system: torch.Tensor) -> torch.Tensor:
+    """(..., 1, L) mean square of means (..., B, L) around the centre of their system, one-hot (B, n)."""
+    system = system.to(means.dtype)
+    centres = (system.t() @ means) / system.sum(0).clamp(min=1).unsqueeze(1)
+    return (means - system @ centres).square().mean(-2, keepdim=True)
 
 
 def _columns(cat_covs: Sequence[torch.Tensor] | torch.Tensor | None) -> list[torch.Tensor]:
