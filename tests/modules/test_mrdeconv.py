@@ -291,6 +291,30 @@ def test_simulated_spots_have_the_depth_and_the_expression_they_say():
     np.testing.assert_allclose(copies[s, i] / totals[s, i], mu.detach().numpy(), atol=0.03)
 
 
+def test_simulated_proportions_follow_the_observed():
+    """Their mean is that of the proportions found, as if 32 more spots had all types alike."""
+    torch.manual_seed(0)
+    m, found = module(n_samples_augmentation=2000), torch.tensor([0.7, 0.25, 0.05])
+    for _ in range(400):
+        m._follow_shares(torch.cat([found, torch.tensor([0.5])]).expand(5, -1))  # and a programme
+    torch.testing.assert_close(m.mean_shares, found, rtol=1e-3, atol=1e-3)
+    expected = (m.n_spots * found + 32 / C) / (m.n_spots + 32)
+    for compat, mean in ((None, expected), ("scvi-tools", torch.full((C,), 1 / C))):
+        m.blends = compat is not None
+        ratios = m._get_inference_input(spots())["ratios_ct_augmentation"][1:]
+        torch.testing.assert_close(ratios.mean((0, 1)), mean, rtol=0, atol=0.02)
+
+
+def test_only_training_moves_the_mean_of_the_proportions():
+    m, x = module(), spots()
+    m.eval()(x)
+    assert torch.equal(m.mean_shares, torch.full((C,), 1 / C))
+    m.train()(x)
+    assert (m.mean_shares != 1 / C).any()
+    assert "mean_shares" in m.state_dict()
+    assert "mean_shares" not in module(compat="scvi-tools").state_dict(), "published weights load"
+
+
 def test_published_copies_are_blends():
     m, x = module(compat="scvi-tools", n_samples_augmentation=3), spots(smoothed=True)
     inputs = m._get_inference_input(x)

@@ -30,6 +30,10 @@ MIXING = (0.4, 0.5)
 """Parameters of the Beta distribution of the simulated share of a half-simulated spot."""
 POOL_SIZE = 16
 """States of each type that are decoded in a step, for its simulated spots to choose from."""
+PRIOR_SPOTS = 32
+"""Observed spots that weigh as much as the assumption that all types are equally frequent."""
+SHARES_MOMENTUM = 0.02
+"""Weight of a minibatch in the running mean of the proportions found."""
 EXTRA_DEPTH = 50.0
 """Counts by which a fully simulated spot exceeds the observed one."""
 
@@ -78,14 +82,15 @@ class MRDeconv(BaseModule):
     extra_encoder_kwargs, extra_decoder_kwargs
         To the encoder of that latent and to the decoder.
     concentration
-        Smallest and largest concentration of the Dirichlet distribution that the proportions of simulated
-        spots are drawn from, > 0.
+        Smallest and largest concentration, a type on average, of the Dirichlet distribution that the
+        proportions of simulated spots are drawn from, > 0. Its means follow the proportions found in the
+        observed spots (the buffer ``mean_shares``), as those of a prior learned from the data.
     batch_embedding
         (n_batch, 5) batch vectors to start from: those the decoder was trained with.
     compat
         "scvi-tools" gives that library's choices: batch vectors drawn anew, ``eta_reg`` summed over the
-        minibatch, prior variances taken as standard deviations; concentration 0.03, copies that blend
-        observed with simulated counts, and simulated spots reconstructed too.
+        minibatch, prior variances taken as standard deviations; concentration 0.03 with equal means,
+        copies that blend observed with simulated counts, and simulated spots reconstructed too.
 
     Raises
     ------
@@ -199,6 +204,9 @@ class MRDeconv(BaseModule):
             with torch.no_grad():
                 self.get_embedding("batch").weight.copy_(batch_embedding)
 
+        self.mean_shares: torch.Tensor
+        of_types = torch.full((n_labels,), 1 / n_labels)
+        self.register_buffer("mean_shares", of_types, persistent=compat is None)
         self.px_r = nn.Parameter(px_r.detach().clone())
         if add_celltypes > 0:
             self.eta = nn.Parameter(torch.zeros(add_celltypes, n_genes))
@@ -300,7 +308,7 @@ class MRDeconv(BaseModule):
         """
         n_new, (n_seen, n_spots) = self.n_samples_augmentation, observed.shape[:2]
         slots, n_types = (n_new, n_spots), self.n_labels
-        ratios = draw_proportions(n_new * n_spots, n_types, self.concentration, observed.device)
+        ratios = draw_proportions(n_new * n_spots, self._expected_shares(), self.concentration)
         pool, profiles, group = self._state_pool(batch_index)
         chosen = torch.randint(POOL_SIZE, ratios.shape, device=observed.device)
         scale = mix_profiles(profiles, ratios, chosen, group.repeat(n_new)).unflatten(0, slots)
@@ -324,6 +332,19 @@ class MRDeconv(BaseModule):
             "ratio_augmentation": share,
         }
         return {name: torch.cat([seen[name], new[name]]) for name in seen}
+
+    def _expected_shares(self) -> torch.Tensor:
+        """(C,) mean proportions of simulated spots: those of the observed, as far as there are many."""
+        uniform = torch.full_like(self.mean_shares, 1 / self.n_labels)
+        if self.blends:  # as published
+            return uniform
+        return uniform.lerp(self.mean_shares, self.n_spots / (self.n_spots + PRIOR_SPOTS))
+
+    @torch.no_grad()
+    def _follow_shares(self, v: torch.Tensor) -> None:
+        """Let the running mean follow the proportions (B, C+A) of observed spots."""
+        shares = v[:, : self.n_labels].to(self.mean_shares).mean(0)
+        self.mean_shares.lerp_(shares / shares.sum(), SHARES_MOMENTUM)
 
     def _state_pool(
         self, batch_index: torch.Tensor
@@ -460,6 +481,7 @@ class MRDeconv(BaseModule):
             "proportion_modes_logits": logits,
         }
         if self.training:
+            self._follow_shares(v[0])
             scale = torch.stack(
                 [
                     self._spot_scale(gamma[s], modes[s], v[s] + self.eps_v, batch_index)

@@ -7,20 +7,21 @@ from torch.distributions import Dirichlet
 
 
 def draw_proportions(
-    n: int, n_types: int, concentration: tuple[float, float], device: torch.device
+    n: int, expected: torch.Tensor, concentration: tuple[float, float]
 ) -> torch.Tensor:
     """Proportions of simulated spots, from spots of one type to spots of many.
 
-    Dirichlet, with a concentration that is itself drawn for every spot, uniformly on the log scale.
+    Dirichlet with given means, and a concentration that is itself drawn for every spot, uniformly on
+    the log scale.
 
     Parameters
     ----------
-    n, n_types
-        Number of spots and of types C.
+    n
+        Number of spots.
+    expected
+        (C,) mean proportions, which sum to 1.
     concentration
-        Smallest and largest concentration, > 0.
-    device
-        Where to draw.
+        Smallest and largest concentration a type has on average, > 0.
 
     Returns
     -------
@@ -29,12 +30,12 @@ def draw_proportions(
     Examples
     --------
     >>> import torch
-    >>> draw_proportions(5, 3, (0.1, 0.5), torch.device("cpu")).shape
+    >>> draw_proportions(5, torch.full((3,), 1 / 3), (0.1, 0.5)).shape
     torch.Size([5, 3])
     """
     low, high = concentration
-    alpha = low * (high / low) ** torch.rand(n, 1, device=device)
-    return Dirichlet(alpha.expand(n, n_types).contiguous(), validate_args=False).sample()
+    of_spot = low * (high / low) ** torch.rand(n, 1, device=expected.device)
+    return Dirichlet(of_spot * (len(expected) * expected), validate_args=False).sample()
 
 
 def mix_profiles(
