@@ -164,7 +164,7 @@ class MRDeconv(BaseModule):
         extra_decoder_kwargs: dict | None = None,
         *,
         batch_embedding: torch.Tensor | None = None,
-        concentration: Sequence[float] = (0.1, 0.5),
+        concentration: Sequence[float] = (0.05, 0.3),
         compat: str | None = None,
     ):
         super().__init__()
