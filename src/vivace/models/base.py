@@ -47,6 +47,8 @@ class BaseModel(ABC):
 
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
     """Training options of this model for each recipe, where they differ from the common ones."""
+    loss_weights: ClassVar[dict[str, dict[str, float]]] = {}
+    """Arguments of the module's loss for each recipe, where they differ from its defaults."""
     default_train_size: ClassVar[float | None] = None
     """Share of training cells if none is given; None means the common 0.9."""
     split_type: ClassVar[type[Split]] = Split
@@ -307,10 +309,9 @@ class BaseModel(ABC):
                 "min_kl_weight": weight,
             }
         loop = {k: v for k, v in plan.items() if k in option_names()}
+        options = make_options(recipe, n_cells, {**loop, **_given(given)}, self._recipes())
         loss_kwargs = {k: v for k, v in plan.items() if k not in option_names()}
-        return make_options(
-            recipe, n_cells, {**loop, **_given(given)}, self._recipes()
-        ), loss_kwargs
+        return options, {**self.loss_weights.get(recipe, {}), **loss_kwargs}
 
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:

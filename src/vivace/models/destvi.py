@@ -91,15 +91,13 @@ class DestVI(BaseModel):
         },
         "classic": {"max_epochs": 2000, "lr": 3e-3, "n_epochs_kl_warmup": 200},
     }
-    loss_weights: ClassVar[dict[str, dict[str, float]]] = {
+    loss_weights = {
         "fast": {
             "reconst_weight": 1.0,
             "weighting_augmentation": 500.0,
             "ct_sparsity_weight": 0.0,
         },
-        "classic": {},
     }
-    """Arguments of the module's loss for each recipe, where they differ from its defaults."""
 
     def __init__(
         self,
@@ -315,10 +313,6 @@ class DestVI(BaseModel):
         return super()._cells(adata)
 
     # training -----------------------------------------------------------------------------------
-
-    def _training_options(self, recipe, n_cells, given, plan_kwargs):
-        options, loss_kwargs = super()._training_options(recipe, n_cells, given, plan_kwargs)
-        return options, {**self.loss_weights[recipe], **loss_kwargs}
 
     def _training_batches(self, split_kwargs, options):
         train, validation = super()._training_batches(split_kwargs, options)

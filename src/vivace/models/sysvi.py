@@ -91,6 +91,7 @@ class SysVI(BaseModel):
         },
         "classic": {"early_stopping_monitor": "validation_loss", "n_epochs_kl_warmup": None},
     }
+    loss_weights = {"fast": {"z_distance_cycle_weight": 5.0}}
 
     def __init__(
         self,
