@@ -65,9 +65,17 @@ def decoded(module: Any, tensors: dict) -> dict[str, np.ndarray]:
 def outputs_and_gradients(module: Any, inference: Any, generative: Any) -> dict[str, torch.Tensor]:
     found = {f"inference.{k}": v for k, v in tensors_of(inference)}
     found |= {f"generative.{k}": v for k, v in tensors_of(generative)}
-    return found | {
-        f"gradient.{name}": p.grad for name, p in module.named_parameters() if p.grad is not None
-    }
+    return found | {f"gradient.{name}": gradient for name, gradient in gradients(module).items()}
+
+
+def gradients(module: Any) -> dict[str, torch.Tensor]:
+    """By the names of a state dict: vivace keeps a layer's weight in two parameters, by input."""
+    found = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
+    for name in [name for name in found if name.endswith(".of_input")]:
+        layer = name.removesuffix(".of_input")
+        parts = [found.pop(f"{layer}.{part}", None) for part in ("of_input", "of_covariates")]
+        found[f"{layer}.weight"] = torch.cat([part for part in parts if part is not None]).t()
+    return found
 
 
 def as_arrays(found: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
