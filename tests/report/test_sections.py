@@ -11,7 +11,12 @@ from vivace.report.plane import to_plane
 from vivace.report.run import Run
 from vivace.report.sections.contrast import contrast
 from vivace.report.sections.differential import differential
-from vivace.report.sections.glance import generalises, predictive_checks, settled
+from vivace.report.sections.glance import (
+    generalises,
+    predictive_checks,
+    settled,
+    training_checks,
+)
 from vivace.report.sections.latent import latent, one_map
 from vivace.report.sections.predictive import typical_ratio
 from vivace.report.sections.training import training
@@ -34,6 +39,19 @@ def test_settled(loss, good):
     check = settled(series(loss))
     assert check is not None
     assert check.good is good
+
+
+def test_settled_looks_at_cells_kept_aside(make_run):
+    """The training loss goes on falling while the model learns by heart: that is no reason to go on."""
+    run = make_run()
+    falling, flat = np.linspace(20, 10, 100), np.r_[np.linspace(20, 10, 50), np.full(50, 10.0)]
+    epochs = pd.RangeIndex(100, name="epoch")
+    table = pd.DataFrame({"elbo_train": falling, "elbo_validation": flat}, index=epochs)
+    for columns, good in ((["elbo_train", "elbo_validation"], True), (["elbo_train"], False)):
+        table[columns].to_csv(run / "tables" / "history.csv")
+        check = training_checks(Run(run))[0]
+        assert check.good is good
+        assert ("kept aside" in check.text) is good
 
 
 def test_settled_says_nothing_about_a_few_epochs():

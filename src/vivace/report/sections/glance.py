@@ -51,16 +51,17 @@ def training_checks(run: Run) -> list[Check]:
     history = run.table("history")
     if history is None:
         return []
-    checks = []
-    if "elbo_train" in history:
-        checks.append(settled(history["elbo_train"].dropna()))
     held_out = history.get("elbo_validation", pd.Series(dtype=float)).dropna()
-    if len(held_out) > 1:
-        checks.append(generalises(held_out))
+    if len(held_out) > 1:  # the training loss goes on falling when nothing more is learned
+        checks = [settled(held_out, "loss of cells kept aside"), generalises(held_out)]
+    elif "elbo_train" in history:
+        checks = [settled(history["elbo_train"].dropna())]
+    else:
+        checks = []
     return [check for check in checks if check is not None]
 
 
-def settled(loss: pd.Series) -> Check | None:
+def settled(loss: pd.Series, name: str = "loss") -> Check | None:
     """Compare the last tenth of the epochs with the tenth before it."""
     tenth = len(loss) // 10
     if tenth == 0:
@@ -69,7 +70,7 @@ def settled(loss: pd.Series) -> Check | None:
     gain = (before - last) / abs(before)
     good = bool(gain <= STILL_IMPROVING)
     title = "Training has settled" if good else "Training was still improving"
-    text = f"The loss fell by {percent(max(gain, 0.0))} over the last tenth of the epochs."
+    text = f"The {name} fell by {percent(max(gain, 0.0))} over the last tenth of the epochs."
     return Check(good, title, text if good else f"{text} More epochs would probably help.")
 
 
