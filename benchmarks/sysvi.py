@@ -32,15 +32,16 @@ from vivace.datasets import simulate
 
 WORKER = Path(__file__).parent / "sysvi_worker.py"
 SYSTEMS = {"celllines_multitech": "technology", "pbmc_three_studies": "study"}
+CYCLE = SysVI.loss_weights["fast"]["z_distance_cycle_weight"]
 VARIANTS: dict[str, tuple[dict, float]] = {  # constructor options, weight of the cycle
-    "default": ({}, 5.0),
+    "default": ({}, CYCLE),
     "no cycle": ({}, 0.0),
     "cycle 2": ({}, 2.0),
     "cycle 10": ({}, 10.0),
     "as scvi-tools": ({"compat": "scvi-tools"}, 2.0),
     "as scvi-tools, cycle 5": ({"compat": "scvi-tools"}, 5.0),
-    "joint prior": ({"joint_prior": True}, 5.0),
-    "standard normal": ({"prior": "standard_normal"}, 5.0),
+    "joint prior": ({"joint_prior": True}, CYCLE),
+    "standard normal": ({"prior": "standard_normal"}, CYCLE),
 }
 
 

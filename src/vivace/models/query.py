@@ -5,7 +5,6 @@ Lotfollahi et al. 2022, Mapping single-cell data to reference atlases by transfe
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -260,8 +259,10 @@ def entries(module: BaseModule, reference: BaseModule) -> Iterator[Entries]:
 
 
 def tensors(module: BaseModule) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by name, those that models share once."""
-    return dict(itertools.chain(module.named_parameters(), module.named_buffers()))
+    """Parameters and saved buffers by name, as they lie in memory, which state dicts hide."""
+    saved = module.state_dict().keys()
+    buffers = {name: buffer for name, buffer in module.named_buffers() if name in saved}
+    return {**dict(module.named_parameters()), **buffers}
 
 
 def _covariate_layers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -330,11 +330,8 @@ class SysVAE(BaseModule):
         -------
         (B,) or (S, B), without a unit.
         """
-        cycle = qz_cycle.loc
-        both = torch.cat([qz.loc.expand_as(cycle), cycle], dim=-2)
-        codes = batch_index.flatten().long().repeat(2)
-        variance = _variance_inside(both, F.one_hot(codes, self.n_batch)) + SMALLEST_VARIANCE
-        return ((qz.loc - cycle) ** 2 / variance).sum(-1)
+        system = F.one_hot(batch_index.flatten().long().repeat(2), self.n_batch)
+        return _distance(qz, qz_cycle, lambda means: _variance_inside(means, system))
 
     @staticmethod
     def latent_cycle_consistency(qz: Normal, qz_cycle: Normal) -> torch.Tensor:
@@ -351,10 +348,7 @@ class SysVAE(BaseModule):
         -------
         (B,) or (S, B); the gradient passes through the unit, too.
         """
-        cycle = qz_cycle.loc
-        both = torch.cat([qz.loc.expand_as(cycle), cycle], dim=-2)
-        variance = both.var(dim=-2, keepdim=True) + SMALLEST_VARIANCE
-        return ((qz.loc - cycle) ** 2 / variance).sum(-1)
+        return _distance(qz, qz_cycle, lambda means: means.var(dim=-2, keepdim=True))
 
     def forward(
         self,
@@ -459,6 +453,15 @@ class SysVAE(BaseModule):
         """
         msg = "SysVAE does not draw cells: its Gaussian describes normalised values, not counts"
         raise UnsupportedError(msg)
+
+
+def _distance(
+    qz: Normal, qz_cycle: Normal, variance: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """(..., B) squared distance of the two means, in units of a variance of all (..., 2B, L) of them."""
+    cycle = qz_cycle.loc
+    unit = variance(torch.cat([qz.loc.expand_as(cycle), cycle], dim=-2)) + SMALLEST_VARIANCE
+    return ((qz.loc - cycle) ** 2 / unit).sum(-1)
 
 
 def _variance_inside(means: torch.Tensor, system: torch.Tensor) -> torch.Tensor:

@@ -53,14 +53,12 @@ class CovariateLinear(nn.Module):
     ):
         super().__init__()
         self.n_cats, self.n_cont = list(n_cats), n_cont
-        self.in_features, self.out_features = n_in + n_cont + sum(n_cats), n_out
+        n_cov = n_cont + sum(n_cats)
+        self.in_features = n_in + n_cov
         start = nn.Linear(self.in_features, n_out, bias=bias)
-        by_input = start.weight.detach().t()
-        self.of_input = nn.Parameter(by_input[:n_in].clone(memory_format=torch.contiguous_format))
-        self.of_covariates = None
-        if self.in_features > n_in:
-            rest = by_input[n_in:].clone(memory_format=torch.contiguous_format)
-            self.of_covariates = nn.Parameter(rest)
+        of_input, of_covariates = start.weight.detach().t().contiguous().split([n_in, n_cov])
+        self.of_input = nn.Parameter(of_input.clone())  # clones, as views would share memory
+        self.of_covariates = nn.Parameter(of_covariates.clone()) if n_cov else None
         self.bias = start.bias
 
     @property
@@ -116,6 +114,7 @@ class CovariateLinear(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         weight = state_dict.pop(f"{prefix}weight", None)
         if weight is not None:
+            # without covariates the whole goes to the input: one that is too wide is then refused
             n_in = len(self.of_input) if self.of_covariates is not None else weight.shape[1]
             state_dict[f"{prefix}of_input"] = weight[:, :n_in].t()
             if self.of_covariates is not None:
