@@ -365,12 +365,20 @@ def test_only_wanted_gradients_are_computed():
         assert not case.value(cpu.count_log_likelihood).requires_grad
 
 
-def test_backward_twice():
-    case = make(n_cells=3, n_genes=20)
-    logits = case.parameters["logits"].requires_grad_()
-    value = case.value(cpu.count_log_likelihood).sum()
-    first = torch.autograd.grad(value, logits, retain_graph=True)[0]
-    assert torch.equal(first, torch.autograd.grad(value, logits)[0])
+@pytest.mark.parametrize("product", [False, True])
+def test_backward_twice_and_arguments_as_they_were(product):
+    """Gradients may take the memory of logits only where the kernel made these itself."""
+    case = make("zinb", n_cells=3, n_genes=20)
+    heads = {n: case.parameters[n].requires_grad_() for n in ("logits", "zi_logits")}
+    if product:
+        heads = {n: Product(torch.eye(3), h.t(), torch.zeros(20)) for n, h in heads.items()}
+    leaves = [case.parameters[n] for n in ("logits", "zi_logits")]
+    before = [leaf.detach().clone() for leaf in leaves]
+    value = case.value(cpu.count_log_likelihood, torch.float32, **heads).sum()
+    first = torch.autograd.grad(value, leaves, retain_graph=True)
+    again = torch.autograd.grad(value, leaves)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, leaves, strict=True))
 
 
 def test_dispatch_takes_the_fused_kernel_in_float32_and_the_reference_in_float64(monkeypatch):

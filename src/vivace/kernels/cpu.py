@@ -42,7 +42,7 @@ def count_log_likelihood(
 def run(rows: Rows, wanted: Wanted) -> tuple[torch.Tensor, Gradients]:
     """Value (R,) and gradients of rows."""
     value = torch.empty(rows.logits.shape[0])
-    gradients = Gradients.allocate(rows.logits.detach(), wanted)
+    gradients = room_for_gradients(rows, wanted)
     run_in_threads(
         kernel.log_likelihood_of_rows,
         rows.logits.shape[0],
@@ -56,6 +56,18 @@ def run(rows: Rows, wanted: Wanted) -> tuple[torch.Tensor, Gradients]:
         kernel.Gradients(*(gradient.numpy() for gradient in gradients)),
     )
     return value, gradients
+
+
+def room_for_gradients(rows: Rows, wanted: Wanted) -> Gradients:
+    """Over logits that are nobody else's: they are in cache, which two more matrices would fill."""
+    if not rows.products:
+        return Gradients.allocate(rows.logits.detach(), wanted)
+    room = Gradients.allocate(rows.logits, wanted._replace(logits=False, zi_logits=False))
+    if wanted.logits:
+        room = room._replace(logits=rows.logits)
+    if wanted.zi_logits and rows.zi_logits is not None:
+        room = room._replace(zi_logits=rows.zi_logits)
+    return room
 
 
 def counts_of(x: torch.Tensor) -> kernel.Counts:

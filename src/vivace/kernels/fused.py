@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
@@ -45,6 +46,7 @@ class Rows(NamedTuple):
     zi_logits: torch.Tensor | None  # (R, G) float32
     theta_rows: torch.Tensor | None  # (B,) int64; None: row i of the logits has row i of log_theta
     scale: str
+    products: bool  # logits were made for the kernel, which may write gradients over them
 
 
 class Backend(NamedTuple):
@@ -65,7 +67,8 @@ def log_likelihood(
     theta_rows: torch.Tensor | None,
 ) -> torch.Tensor:
     """Bring the arguments of :func:`vivace.kernels.count_log_likelihood` into rows and run a backend."""
-    shape = torch.broadcast_shapes(logits.shape, library.shape, x.shape)
+    # numpy's function takes a quarter of the time of torch's, which is called at every step
+    shape = torch.Size(np.broadcast_shapes(logits.shape, library.shape, x.shape))
     if log_theta is not None:
         shared = log_theta.shape[:-1].numel() == 1 and log_theta.shape[-1] == shape[-1]
         if theta_rows is None and shared:
@@ -112,9 +115,8 @@ class Head(NamedTuple):
         """(R, G), in the type that products are taken in."""
         if self.weight is None or self.bias is None:
             return self.h
-        return (self.h @ self.weight.t()).add_(
-            self.bias
-        )  # faster than a product onto copied biases
+        # faster than a product onto copied biases
+        return (self.h @ self.weight.t()).add_(self.bias)
 
     def gradients(self, by_logits: torch.Tensor, of_rows: torch.Tensor, needs: tuple) -> tuple:
         """By h, weight and bias; the weights of the rows go to the narrow side of each product."""
@@ -156,7 +158,8 @@ class RowsLogLikelihood(torch.autograd.Function):
         )
         logits = Head(h, weight, bias).logits()
         zi_logits = None if zi_h is None else Head(zi_h, zi_weight, zi_bias).logits().float()
-        rows = Rows(x, logits.float(), library, log_theta, zi_logits, theta_rows, scale)
+        products = weight is not None and (zi_h is None or zi_weight is not None)
+        rows = Rows(x, logits.float(), library, log_theta, zi_logits, theta_rows, scale, products)
         value, gradients = backend.run(rows, wanted)
         ctx.save_for_backward(*gradients, theta_rows, h, weight, bias, zi_h, zi_weight, zi_bias)
         ctx.n_theta = None if log_theta is None else log_theta.shape[0]

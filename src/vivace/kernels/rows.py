@@ -389,13 +389,14 @@ def log_likelihood_of_rows(
     value
         (R,) float32, written to.
     gradients
-        :class:`Gradients`, written to.
+        :class:`Gradients`, written to; those by the logits may be the logits themselves.
     """
     n_genes = logits.shape[1]
     tile, wide = np.empty(6 * TILE, float32), np.empty(8 * TILE, float64)
     columns = np.empty(TILE, np.int64)
     rate, of_zeros = np.empty(n_genes, float32), np.empty(n_genes, float32)
     by_rate, spare = np.empty(n_genes, float32), np.empty(n_genes, float32)
+    by_zi = np.empty(n_genes, float32)  # not written where zi_logits may still be read
     for row in range(first, last):
         cell = row % (counts.indptr.shape[0] - 1)
         theta, inverse_theta, zi = None, None, None
@@ -405,7 +406,6 @@ def log_likelihood_of_rows(
         if zi_logits is not None:
             zi = zi_logits[row]
         by_theta = row_or_scratch(gradients.log_theta, row, spare)
-        by_zi = row_or_scratch(gradients.zi_logits, row, spare)
         exp_library = np.exp(float64(library[row]))
         set_rate(logits[row], exp_library, scale, rate)
         all_as_zeros(rate, theta, inverse_theta, zi, tile, of_zeros, by_rate, by_theta, by_zi)
@@ -417,6 +417,8 @@ def log_likelihood_of_rows(
             gradients.library[row] = set_logits_gradient(
                 logits[row], exp_library, scale, rate, by_rate, gradients.logits[row]
             )
+        if gradients.zi_logits.shape[0]:
+            gradients.zi_logits[row] = by_zi
 
 
 @compiled

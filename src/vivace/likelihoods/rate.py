@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -57,7 +58,7 @@ class Rate:
 
     @property
     def shape(self) -> torch.Size:
-        return torch.broadcast_shapes(self.head.shape, self.library.shape)
+        return torch.Size(np.broadcast_shapes(self.head.shape, self.library.shape))
 
 
 def normalized(key: str, mu: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
