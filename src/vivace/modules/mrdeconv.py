@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.distributions import Beta, Normal, kl_divergence
+from torch.distributions import Beta, Normal
 from torch.nn import functional as F
 
 from vivace._types import Keys, Minibatch
@@ -18,7 +18,7 @@ from vivace.kernels.csr import to_dense
 from vivace.kernels.draws import draw_negative_binomial
 from vivace.modules.base import BaseModule, LossOutput
 from vivace.modules.simulated_spots import draw_proportions, mix_profiles
-from vivace.nn import Encoder, FCLayers
+from vivace.nn import Encoder, FCLayers, standard_normal_divergence
 from vivace.nn.mixture import mixture_of_softmaxes, softmax_of_type
 
 AMORTIZATIONS = ("none", "latent", "proportion", "both")
@@ -628,8 +628,7 @@ class MRDeconv(BaseModule):
         reconstruction = self._reconstruction(tensors, inference_outputs, generative_outputs)
         prior = self._negative_log_prior(inference_outputs, generative_outputs)
         if self.n_latent_amortization is not None:
-            standard = Normal(0.0, 1.0)
-            latent = kl_divergence(inference_outputs["qz"], standard).sum(-1)
+            latent = standard_normal_divergence(inference_outputs["qz"])
             prior = prior + weighting_kl_latent * latent
         entropy = -(v[0] * log_v[0]).sum(-1)
         extra = v[0, :, self.n_labels :].sum(-1)

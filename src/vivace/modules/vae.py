@@ -18,7 +18,7 @@ from vivace.likelihoods import NegativeBinomial, Poisson, ZeroInflatedNegativeBi
 from vivace.likelihoods import Normal as NormalLikelihood
 from vivace.likelihoods.rate import Rate
 from vivace.modules.base import BaseModule, LossOutput, to_device
-from vivace.nn import CountDecoder, Encoder
+from vivace.nn import CountDecoder, Encoder, standard_normal_divergence
 
 DISPERSIONS = ("gene", "gene-batch", "gene-label", "gene-cell")
 LIKELIHOODS = ("zinb", "nb", "poisson", "normal")
@@ -459,8 +459,8 @@ class VAE(BaseModule):
         """
         counts = self._counts(tensors)
         qz, ql = inference_outputs["qz"], inference_outputs["ql"]
-        pz, pl = generative_outputs["pz"], generative_outputs["pl"]
-        kl_z = kl_divergence(qz, pz).sum(-1)
+        pl = generative_outputs["pl"]
+        kl_z = standard_normal_divergence(qz)
         kl_l = torch.zeros_like(kl_z) if ql is None else kl_divergence(ql, pl).sum(-1)
         reconstruction = -generative_outputs["px"].log_prob_sum(counts)
         payload = {"z": inference_outputs["z"], "batch": tensors[Keys.BATCH]}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal
 from torch.nn import functional as F
 
 from vivace._types import Keys, Minibatch
@@ -16,7 +16,7 @@ from vivace.errors import InvalidArgumentError, check_choice, nearest
 from vivace.kernels import log1p_counts, row_sums
 from vivace.likelihoods import NegativeBinomial
 from vivace.modules.base import BaseModule, LossOutput, to_device
-from vivace.nn import Encoder, FCLayers
+from vivace.nn import Encoder, FCLayers, standard_normal_divergence
 
 PRIORS = ("normal", "mog")
 NEWER_OPTIONS = (
@@ -334,8 +334,7 @@ class VAEC(BaseModule):
     def _kl(self, qz: Normal, y: torch.Tensor) -> torch.Tensor:
         """(B,) divergence of the posterior from the prior of the cell's type."""
         if self.prior == "normal":
-            standard = Normal(torch.zeros_like(qz.loc), torch.ones_like(qz.scale))
-            return kl_divergence(qz, standard).sum(-1)
+            return standard_normal_divergence(qz)
         u = qz.rsample((MOG_SAMPLES,))
         return (qz.log_prob(u).sum(-1) - self.log_prior(u, y)).mean(0)
 

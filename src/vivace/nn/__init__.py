@@ -5,7 +5,7 @@ from vivace.nn.embedding import Embedding
 from vivace.nn.encoder import Encoder
 from vivace.nn.fc import FCLayers
 from vivace.nn.gaussian import GaussianLayers
-from vivace.nn.priors import StandardPrior, VampPrior
+from vivace.nn.priors import StandardPrior, VampPrior, standard_normal_divergence
 
 __all__ = [
     "CountDecoder",
@@ -16,4 +16,5 @@ __all__ = [
     "GaussianLayers",
     "StandardPrior",
     "VampPrior",
+    "standard_normal_divergence",
 ]

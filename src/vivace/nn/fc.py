@@ -10,6 +10,7 @@ from torch import nn
 
 from vivace.errors import InvalidDataError
 from vivace.nn.covariate_linear import CovariateLinear
+from vivace.nn.dropout import Dropout
 
 
 class FCLayers(nn.Module):
@@ -83,7 +84,7 @@ class FCLayers(nn.Module):
             if use_activation:
                 slots["3"] = activation_fn()
             if dropout_rate > 0:
-                slots["4"] = nn.Dropout(dropout_rate)
+                slots["4"] = Dropout(dropout_rate)
             self.fc_layers[f"Layer {i}"] = nn.ModuleDict(slots)
 
     def forward(

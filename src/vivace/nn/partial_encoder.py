@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vivace.errors import InvalidArgumentError, check_choice
+from vivace.nn.dropout import Dropout
 from vivace.nn.fc import FCLayers
 
 NORM_EPS = 1e-6
@@ -116,7 +117,7 @@ class PartialEncoder(nn.Module):
                 "5": nn.LayerNorm(code_dim),
             }
         )
-        self.dropout = nn.Dropout(dropout_rate)
+        self.dropout = Dropout(dropout_rate)
         self.encoder_mlp = FCLayers(
             code_dim,
             2 * n_output,
