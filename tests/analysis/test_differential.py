@@ -486,8 +486,9 @@ def test_the_torch_seed_decides_the_draws(model):
 def test_published_markers_lead_their_cluster(shared_data):
     """B, NK, monocytes and platelets of PBMC 3k: the genes that the Seurat tutorial names them by.
 
-    Among genes that are up and marked at 5 %, by size of the change. By probability alone NKG7 comes
-    later: it is close to 1 for hundreds of genes, and CD8 T cells have NKG7 too.
+    Among genes that are up and marked at 5 %, by the change that most cells reach. By probability alone
+    NKG7 comes later: it is close to 1 for hundreds of genes, and CD8 T cells have NKG7 too. By the
+    median change CD14 comes between 5 and 22, from seed to seed.
     """
     import anndata
 
@@ -508,6 +509,6 @@ def test_published_markers_lead_their_cluster(shared_data):
     model.train(seed=0, progress=False)
     table = model.differential_expression(groupby="cell_type", mode="change")
     table = table[table["is_de_fdr_0.05"] & (table["lfc_median"] > 0)]
+    reached = (table["lfc_median"] - table["lfc_std"]).groupby(table["group1"], observed=True)
     for cluster, genes in markers.items():
-        ranked = table[table["group1"] == cluster].sort_values("lfc_median", ascending=False)
-        assert set(genes) <= set(ranked.index[:20]), cluster
+        assert set(genes) <= set(reached.get_group(cluster).nlargest(20).index), cluster

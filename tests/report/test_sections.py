@@ -187,13 +187,14 @@ def test_training_without_held_out_cells_and_with_one_epoch(make_run):
 
 
 def differential_run(make_run, **columns) -> Run:
-    """Two groups; in "a" gene_0 is surest, gene_2 changes most, gene_3 is down; "b" has none marked."""
+    """Two groups; in "a" gene_2 changes most, gene_1 in few cells, gene_3 is down; "b" has none marked."""
     folder = make_run()
     table = pd.DataFrame(
         {
             "group1": ["a"] * 4 + ["b"] * 4,
             "proba_de": [1.0, 0.9, 0.9, 1.0, 0.2, 0.2, 0.1, 0.1],
-            "lfc_median": [2.0, 1.0, 3.0, -5.0, 0.1, -0.1, 0.0, 0.2],
+            "lfc_median": [2.0, 2.5, 3.0, -5.0, 0.1, -0.1, 0.0, 0.2],
+            "lfc_std": [0.5, 2.0, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0],
             "found": [True, True, True, True, False, False, False, False],
         },
         index=pd.Index([f"gene_{i % 4}" for i in range(8)], name="gene"),
@@ -202,7 +203,7 @@ def differential_run(make_run, **columns) -> Run:
     return Run(folder)
 
 
-def test_genes_of_a_group_are_those_that_are_up_marked_ones_by_size(make_run):
+def test_genes_of_a_group_are_those_that_are_up_marked_ones_by_what_most_cells_reach(make_run):
     section = differential(differential_run(make_run))
     listing, first, second = section.blocks
     assert listing.rows == [["a", "gene_2, gene_0, gene_1", "4"], ["b", "gene_0, gene_3", "0"]]

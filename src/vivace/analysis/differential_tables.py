@@ -13,6 +13,7 @@ COLUMNS = [
     "group1",
     "proba_de",
     "lfc_median",
+    "lfc_std",
     "scale1",
     "scale2",
     "raw_mean1",
@@ -37,9 +38,9 @@ def differential_table(model: Any, groupby: str) -> pd.DataFrame | None:
     Returns
     -------
     One row a gene and group, most certain first: ``group1``; ``proba_de``, probability of a relevant
-    change; ``lfc_median`` (log2); mean shares ``scale1`` (group) and ``scale2`` (rest); raw means;
-    ``found``, whether it is marked at an expected false discovery rate of 5 %. None if the model
-    cannot compare groups or there are none.
+    change; ``lfc_median`` and ``lfc_std`` (log2); mean shares ``scale1`` (group) and ``scale2``
+    (rest); raw means; ``found``, whether it is marked at an expected false discovery rate of 5 %. None
+    if the model cannot compare groups or there are none.
     """
     sizes = model.adata.obs[groupby].value_counts()
     groups = [name for name in sizes.index[sizes >= FEWEST_CELLS] if sizes[name] < sizes.sum()]

@@ -8,7 +8,7 @@ from vivace.report.draw import FIRST, LINE, SECOND, canvas
 from vivace.report.page import Figure, Key, Section, Table
 from vivace.report.run import Run
 
-COLUMNS = ("group1", "proba_de", "lfc_median", "found")
+COLUMNS = ("group1", "proba_de", "lfc_median", "lfc_std", "found")
 MOST_GENES = 6
 MOST_FIGURES = 4
 DOT = "M5 1.5a3.5 3.5 0 1 0 0 7a3.5 3.5 0 1 0 0-7z"
@@ -33,11 +33,13 @@ def differential(run: Run) -> Section | None:
 def top_genes(table: pd.DataFrame, n: int = MOST_GENES) -> list[str]:
     """Genes that are up in a group: those that are marked, by size, then the others by certainty.
 
-    Probabilities of marked genes all lie near 1, so that their order among them says little.
+    Probabilities of marked genes all lie near 1, so that their order among them says little. The size
+    is one that most cells reach: the median less a standard deviation.
     """
     up = table[table["lfc_median"] > 0]
-    marked = up[up["found"].astype(bool)].sort_values("lfc_median", ascending=False)
-    others = up[~up["found"].astype(bool)].sort_values(["proba_de", "lfc_median"], ascending=False)
+    up = up.assign(reached=up["lfc_median"] - up["lfc_std"])
+    marked = up[up["found"].astype(bool)].sort_values("reached", ascending=False)
+    others = up[~up["found"].astype(bool)].sort_values(["proba_de", "reached"], ascending=False)
     return [str(g) for g in [*marked.index, *others.index][:n]]
 
 
