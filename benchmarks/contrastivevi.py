@@ -127,11 +127,13 @@ QUESTIONS = {
 }
 
 
-def ours(adata: anndata.AnnData, target: np.ndarray, seed: int, **model_options: Any) -> Latents:
+def ours(
+    adata: anndata.AnnData, target: np.ndarray, seed: int, recipe: str = "fast", **options: Any
+) -> Latents:
     vivace.settings.seed = seed
     vivace.ContrastiveVI.setup_anndata(adata)
-    model = vivace.ContrastiveVI(adata, **model_options)
-    model.train(~target, target, seed=seed, progress=False)
+    model = vivace.ContrastiveVI(adata, **options)
+    model.train(~target, target, seed=seed, recipe=recipe, progress=False)
     return Latents(
         model.get_latent_representation(),
         model.get_latent_representation(representation_kind="background"),
