@@ -52,7 +52,10 @@ def listing(table: pd.DataFrame) -> Table:
     counts = [int(row[-1].replace(",", "")) for row in rows]
     bars = [100 * n / max(*counts, 1) for n in counts]
     return Table(
-        "Genes that are up, by the change that most cells reach", ["group", "genes", "found"], rows, bars
+        "Genes that are up, by the change that most cells reach",
+        ["group", "genes", "found"],
+        rows,
+        bars,
     )
 
 
