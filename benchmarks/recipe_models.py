@@ -91,7 +91,7 @@ def record(row: Figures) -> None:
     """One row of the file, which other processes may write to as well."""
     rows = pd.read_csv(RESULTS).to_dict("records") if RESULTS.exists() else []
     pd.DataFrame([*rows, row]).to_csv(RESULTS, index=False, float_format="%.6g")
-    print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+    print({k: v if isinstance(v, str) else round(float(v), 4) for k, v in row.items()}, flush=True)
 
 
 def main() -> None:

@@ -90,19 +90,38 @@ def row(what: str, density: float, threads: int, rates: dict[str, float]) -> str
     return f"| {what} | {density:.0%} | {threads} | {rates['vivace']:,.0f} | {shown} | {ratio} |"
 
 
-def training_rows(workers: dict, density: float, threads: int, args) -> list[str]:
-    """One row a model and precision."""
+def training_rows(
+    workers: dict, density: float, threads: int, args
+) -> tuple[list[str], dict[str, dict]]:
+    """One row a model and precision, and the rates in float32."""
     models = COUNT_MODELS + (OTHER_MODELS if density == TYPICAL else ())
     models = [m for m in models if not args.models or m in args.models]
-    rows = []
+    rows, float32 = [], {}
     for model in models:
         common = {"model": model, "cells": args.train_cells}
         rates = best_rates(workers, args.rounds, threads, "train", **common)
+        float32[model] = rates
         rows.append(row(f"training {model}", density, threads, rates))
         ours = {"vivace": workers["vivace"]}
         half = best_rates(ours, args.rounds, threads, "train", precision="bf16", **common)
         rows.append(row(f"training {model}, bf16", density, threads, rates | half))
-    return rows
+    return rows, float32
+
+
+def bound_lines(worker: Worker, float32: dict[str, dict]) -> list[str]:
+    """What a step's dense products alone take where this processor multiplies fastest."""
+    lines = [
+        "| a step on one thread | products, MFLOP | ms at best | vivace, ms | scvi-tools, ms |"
+    ]
+    lines.append("|---|---|---|---|---|")
+    for model, rates in float32.items():
+        flops, speed = worker("products", model=model)
+        cells = 256 if model == "ContrastiveVI" else 128  # a minibatch of either population
+        steps = [f"{1e3 * cells / rates[n]:.1f}" if n in rates else "–" for n in ("vivace", "scvi")]
+        numbers = f"{flops / 1e6:,.0f} | {1e3 * flops / speed:.1f} | {' | '.join(steps)}"
+        lines.append(f"| {model} | {numbers} |")
+    print("\n".join(lines), flush=True)
+    return lines
 
 
 def curve_lines(workers: dict, args) -> list[str]:
@@ -206,7 +225,10 @@ def main() -> None:
                 for library, python in pythons.items()
             }
             for n in threads:
-                table += training_rows(workers, density, n, args)
+                rows, float32 = training_rows(workers, density, n, args)
+                table += rows
+                if n == 1 and density == TYPICAL:
+                    extra += ["", *bound_lines(workers["vivace"], float32)]
                 rates = best_rates(workers, args.rounds, n, "latent", model="zinb")
                 table.append(row("latent zinb", density, n, rates))
             if density == TYPICAL:

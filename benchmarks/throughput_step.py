@@ -1,11 +1,14 @@
-"""One training step of SCVI taken apart: its parts, and the matrix products it cannot do without."""
+"""Training steps taken apart: the parts of SCVI's, and the matrix products that none can do without."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import vivace
 from vivace.data import Loader
@@ -27,6 +30,34 @@ def fastest(functions: dict, repeats: int) -> dict[str, float]:
             function()
             best[name] = min(best[name], 1e3 * (time.thread_time() - start))
     return best
+
+
+@contextmanager
+def counted_products() -> Iterator[list[int]]:
+    """Floating-point operations of the dense products of each step that is trained inside."""
+    found: list[int] = []
+    update = Trainer.update
+
+    def counting(self, tensors, kl_weight):
+        with FlopCounterMode(display=False) as counter:
+            losses = update(self, tensors, kl_weight)
+        found.append(counter.get_total_flops())
+        return losses
+
+    Trainer.update = counting
+    try:
+        yield found
+    finally:
+        Trainer.update = update
+
+
+def product_speed(n_genes: int, n_hidden: int = 128, repeats: int = 40) -> float:
+    """Floating-point operations a second of a decoder head's three products, on one thread, at best."""
+    torch.set_num_threads(1)
+    x, hidden = torch.randn(BATCH, n_genes), torch.randn(BATCH, n_hidden)
+    weight = torch.randn(n_genes, n_hidden)
+    head = {"head": lambda: (hidden @ weight.t(), x @ weight, x.t() @ hidden)}
+    return 3 * 2 * x.numel() * n_hidden / (1e-3 * fastest(head, repeats)["head"])
 
 
 def bare_products(x: torch.Tensor, n_hidden: int, n_heads: int, dtype: torch.dtype):

@@ -151,6 +151,14 @@ class Worker:
         """Largest resident memory of this process so far, MB."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
+    def products(self, model):
+        """Floating-point operations of a step's dense products, and how many this machine does a second."""
+        from throughput_step import counted_products, product_speed
+
+        with counted_products() as found:
+            self.train(model, cells=256, epochs=1)
+        return max(found), product_speed(self.adata.n_vars)
+
     def step(self, precision="float32", repeats=40):
         """CPU seconds of a step and of its bare matrix products, and what else the step spends."""
         from throughput_step import step_times

@@ -18,6 +18,7 @@ def test_smoke():
         [sys.executable, str(SCRIPT), "--smoke"], capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
-    for row in ("training zinb |", "training zinb, bf16 |", "latent zinb |", "step over bare"):
+    rows = ("training zinb |", "training zinb, bf16 |", "latent zinb |", "a step on one thread |")
+    for row in (*rows, "step over bare"):
         assert f"| {row}" in done.stdout or f"**{row}" in done.stdout, row
     assert "Peak resident memory" in done.stdout
