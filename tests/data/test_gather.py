@@ -50,3 +50,11 @@ def test_read_only_arrays(matrix):
     csr = sparse.csr_array(matrix)
     csr.data.setflags(write=False)
     assert gather_rows(csr.data, csr.indices, csr.indptr, np.array([0]))[0].sum() == matrix[0].sum()
+
+
+@pytest.mark.parametrize("rows", [[2, 3], [5], [3, 2], [0, 2]])
+def test_what_is_read_is_a_copy(matrix, rows):
+    csr = sparse.csr_array(matrix.astype(np.float32))
+    for found in gather_rows(csr.data, csr.indices, csr.indptr, np.array(rows)):
+        found[:] = 99
+    np.testing.assert_array_equal(csr.toarray(), matrix)

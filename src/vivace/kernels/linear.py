@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -92,6 +93,7 @@ class SparseLinear(torch.autograd.Function):
 
 
 def csr_arrays(x: torch.Tensor) -> tuple:
-    """Data, indices and indptr as numpy arrays."""
+    """Data, indices and indptr as numpy arrays; no unsigned index can count from the end."""
     parts = x.values(), x.col_indices().int(), x.crow_indices().int()
-    return tuple(part.detach().numpy() for part in parts)
+    data, indices, indptr = (part.detach().numpy() for part in parts)
+    return data, indices.view(np.uint32), indptr

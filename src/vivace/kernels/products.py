@@ -12,18 +12,24 @@ from vivace.kernels.jit import compiled
 
 @compiled
 def add_rows(at, stop, data, indices, weight, total):
-    """Add the rows of ``weight`` of the non-zeros from ``at`` to ``stop``, four in one go."""
-    while at + 4 <= stop:
-        a, b, c, d = data[at], data[at + 1], data[at + 2], data[at + 3]
-        of_a, of_b = weight[indices[at]], weight[indices[at + 1]]
-        of_c, of_d = weight[indices[at + 2]], weight[indices[at + 3]]
+    """Add the rows of ``weight`` of the non-zeros from ``at`` to ``stop``, eight in one go.
+
+    Before each go the program makes sure that the rows do not overlap the total, which takes as long as
+    some of them.
+    """
+    while at + 8 <= stop:
+        x, column = data[at : at + 8], indices[at : at + 8]
+        a, b, c, d = weight[column[0]], weight[column[1]], weight[column[2]], weight[column[3]]
+        e, f, g, h = weight[column[4]], weight[column[5]], weight[column[6]], weight[column[7]]
+        x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
         for i in range(total.shape[0]):
-            total[i] += (a * of_a[i] + b * of_b[i]) + (c * of_c[i] + d * of_d[i])
-        at += 4
+            half = total[i] + x0 * a[i] + x1 * b[i] + x2 * c[i] + x3 * d[i]
+            total[i] = half + x4 * e[i] + x5 * f[i] + x6 * g[i] + x7 * h[i]
+        at += 8
     while at < stop:
-        x, of_x = data[at], weight[indices[at]]
+        of_x, x0 = weight[indices[at]], data[at]
         for i in range(total.shape[0]):
-            total[i] += x * of_x[i]
+            total[i] += x0 * of_x[i]
         at += 1
 
 
