@@ -72,7 +72,7 @@ def test_types_go_with_their_markers(model, shares):
     together = marker_table(model, shares).groupby("type")["together"].first()
     assert together.min() > 0
     assert together.mean() > 0.2
-    assert together["B"] > 0.4
+    assert together["B"] > 0.3  # 0.38 to 0.50 in eleven runs of other seeds; shuffled below 0.15
 
 
 def test_the_marker_genes_of_a_type_are_no_better_for_shuffled_spots(model, shares):

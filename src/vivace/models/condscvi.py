@@ -17,13 +17,13 @@ from vivace.analysis import (
     differential,
     expression,
     fit_quality,
-    groups,
     latent,
 )
 from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import Field, categorical_field, write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidDataError, UnsupportedError
+from vivace.models import answers
 from vivace.models.base import BaseModel
 from vivace.modules.vaec import VAEC
 from vivace.train.recipes import fast_epochs
@@ -375,13 +375,10 @@ class CondSCVI(BaseModel):
             n_samples=n_samples,
             use_mean=use_mean,
         )
-        if n_samples > 1 and return_mean:
-            values = values.mean(0)
-        if return_numpy or values.ndim == 3:
-            return values
-        cells = self._cells(adata)
         names = self.var_names if genes is None else self.var_names[genes]
-        return pd.DataFrame(values, cells.obs_names[self._rows(cells, indices)], names)
+        return answers.cells_table(
+            self, values, adata, indices, names, average=return_mean, as_array=return_numpy
+        )
 
     def get_likelihood_parameters(
         self,
@@ -472,32 +469,19 @@ batch_correction, batchid1, batchid2, fdr_target, filter_outlier_cells, **kwargs
         options = differential.DifferentialOptions.from_kwargs(
             mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
         )
-        cells, obs = self._cells(adata), (self.adata if adata is None else adata).obs
-        plan = groups.make_plan(obs, groupby, group1, group2, idx1, idx2)
-        if filter_outlier_cells:
-            plan = groups.keep_inliers(
-                plan, lambda rows: latent.latent_mean(self.module, self._loader(adata, rows))
-            )
-        batches1, batches2 = groups.correction_batches(
-            batch_correction,
-            None if batchid1 is None else self._batch_codes(batchid1),
-            None if batchid2 is None else self._batch_codes(batchid2),
-            range(self.module.n_batch),
-        )
 
         def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
             loader = self._loader(adata, rows, batch_size)
             return expression.normalized_expression(self.module, loader, transform_batch=[batch])
 
-        return differential.differential_expression(
+        return answers.compare_groups(
+            self,
+            adata,
             draw_scales,
-            cells.blocks,
-            self.var_names,
-            plan,
-            options=options,
-            batches1=batches1,
-            batches2=batches2,
-            rng=np.random.default_rng(int(torch.randint(2**31, ()))),
+            (groupby, group1, group2, idx1, idx2),
+            answers.batches_to_decode(self, batch_correction, batchid1, batchid2),
+            options,
+            filter_outlier_cells=filter_outlier_cells,
         )
 
     # quality of the fit -------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidArgumentError, check_choice
-from vivace.models import query
+from vivace.models import answers, query
 from vivace.models.base import BaseModel
 from vivace.modules.contrastive import POPULATIONS, ContrastiveVAE
 from vivace.modules.population import Population
@@ -346,14 +346,14 @@ class ContrastiveVI(BaseModel):
         """Answers for the cells of each population, and the order that puts all of them in place."""
         rows = self._rows(self._cells(adata), indices)
         is_target = self._is_target(adata, rows, population)
-        answers, places = [], []
+        found, places = [], []
         for salient in (False, True):
             at = np.flatnonzero(is_target == salient)
             if len(at):
                 loader = self._loader(adata, rows[at], batch_size)
-                answers.append(ask(Population(self.module, salient=salient), loader))
+                found.append(ask(Population(self.module, salient=salient), loader))
                 places.append(at)
-        return answers, np.argsort(np.concatenate([*places, np.empty(0, dtype=np.int64)]))
+        return found, np.argsort(np.concatenate([*places, np.empty(0, dtype=np.int64)]))
 
     # latent spaces ------------------------------------------------------------------------------
 
@@ -516,7 +516,7 @@ class ContrastiveVI(BaseModel):
         (S, n, G) arrays for ``n_samples > 1`` without ``return_mean``; (n_samples_overall, G) arrays.
         """
         rows = self._drawn_rows(adata, indices, n_samples, n_samples_overall)
-        seed = self._draw_seed()
+        seed = answers.draw_seed()
         found = {}
         for kind in KINDS:
             with seeded(seed):
@@ -634,7 +634,7 @@ batch_size, return_mean, return_numpy, use_mean
         if n_samples != 1:
             msg = "give n_samples or n_samples_overall, not both"
             raise InvalidArgumentError(msg)
-        return np.random.default_rng(self._draw_seed()).choice(rows, n_samples_overall)
+        return np.random.default_rng(answers.draw_seed()).choice(rows, n_samples_overall)
 
     def _expression(
         self,
@@ -661,12 +661,10 @@ batch_size, return_mean, return_numpy, use_mean
             n_samples=n_samples,
             use_mean=use_mean,
         )
-        if n_samples > 1 and return_mean:
-            values = values.mean(0)
-        if as_array or values.ndim == 3:
-            return values
         names = self.var_names if genes is None else self.var_names[genes]
-        return pd.DataFrame(values, self._cells(adata).obs_names[rows], names)
+        return answers.cells_table(
+            self, values, adata, rows, names, average=return_mean, as_array=as_array
+        )
 
     def _decode(
         self, kind: str, loader: Loader, batches: Sequence[int | None], **options
@@ -682,10 +680,6 @@ batch_size, return_mean, return_numpy, use_mean
             for batch in batches
         ]
         return np.mean(decoded, axis=0)
-
-    @staticmethod
-    def _draw_seed() -> int:
-        return int(torch.randint(2**31, ()))
 
     def posterior_predictive_sample(
         self,
@@ -723,10 +717,10 @@ batch_size, return_mean, return_numpy, use_mean
                 genes=self._gene_positions(gene_list),
             )
 
-        answers, order = self._by_population(adata, indices, population, batch_size, ask)
+        found, order = self._by_population(adata, indices, population, batch_size, ask)
         draws = [
             sparse.csr_array(sparse.vstack(parts, format="csr")[order])
-            for parts in zip(*answers, strict=True)
+            for parts in zip(*found, strict=True)
         ]
         return draws[0] if n_samples == 1 else draws
 
@@ -834,10 +828,7 @@ batch_size, return_mean, return_numpy, use_mean
         options = differential.DifferentialOptions.from_kwargs(
             mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
         )
-        codes1, codes2 = (None if b is None else self._batch_codes(b) for b in (batchid1, batchid2))
-        batches = groups.correction_batches(
-            batch_correction, codes1, codes2, range(self.module.n_batch)
-        )
+        batches = answers.batches_to_decode(self, batch_correction, batchid1, batchid2)
         return self._compare(adata, plan, as_background, options, batches, n_samples, batch_size)
 
     def salient_differential_expression(
@@ -926,7 +917,7 @@ batch_size, return_mean, return_numpy, use_mean
             options=options,
             batches1=batches[0],
             batches2=batches[1],
-            rng=np.random.default_rng(self._draw_seed()),
+            rng=np.random.default_rng(answers.draw_seed()),
         )
 
     # quality of the fit -------------------------------------------------------------------------
@@ -957,10 +948,10 @@ batch_size, return_mean, return_numpy, use_mean
         InvalidArgumentError
             If ``population`` is needed, for other cells than those of training, and not given.
         """
-        answers, order = self._by_population(
+        found, order = self._by_population(
             adata, indices, population, batch_size, fit_quality.cell_elbo
         )
-        elbo = torch.cat(answers)[order]
+        elbo = torch.cat(found)[order]
         return elbo.mean() if return_mean else elbo
 
     def get_reconstruction_error(
@@ -983,14 +974,14 @@ batch_size, return_mean, return_numpy, use_mean
         -------
         ``{"reconstruction_loss": tensor}``
         """
-        answers, order = self._by_population(
+        found, order = self._by_population(
             adata,
             indices,
             population,
             batch_size,
             lambda cells, loader: fit_quality.reconstruction_errors(cells, loader)[LOSS],
         )
-        errors = torch.cat(answers)[order]
+        errors = torch.cat(found)[order]
         return {LOSS: errors.mean() if return_mean else errors}
 
     def get_marginal_ll(
@@ -1017,7 +1008,7 @@ batch_size, return_mean, return_numpy, use_mean
         n_mc_samples_per_pass
             Draws at a time; more is faster and takes more memory.
         """
-        answers, order = self._by_population(
+        found, order = self._by_population(
             adata,
             indices,
             population,
@@ -1026,7 +1017,7 @@ batch_size, return_mean, return_numpy, use_mean
                 cells, loader, n_mc_samples, n_mc_samples_per_pass
             ),
         )
-        values = torch.cat(answers)[order]
+        values = torch.cat(found)[order]
         return values.mean().item() if return_mean else values
 
 

@@ -11,12 +11,12 @@ import torch
 from scipy import sparse
 
 from vivace._types import Keys
-from vivace.analysis import differential, expression, fit_quality, groups, importance, latent
+from vivace.analysis import differential, expression, fit_quality, importance, latent
 from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import Schema, write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import InvalidArgumentError, InvalidDataError
-from vivace.models import query
+from vivace.models import answers, query
 from vivace.models.base import BaseModel
 from vivace.models.minify import is_minified, minified
 from vivace.modules.vae import VAE
@@ -316,7 +316,7 @@ class SCVI(BaseModel):
                 msg = "give n_samples or n_samples_overall, not both"
                 raise InvalidArgumentError(msg)
             rows = self._rows(cells, indices)
-            indices = np.random.default_rng(self._draw_seed()).choice(rows, n_samples_overall)
+            indices = np.random.default_rng(answers.draw_seed()).choice(rows, n_samples_overall)
         genes = self._gene_positions(gene_list)
         weighing = importance.ImportanceOptions.of(weights, importance_weighting_kwargs)
         if weighing is not None:
@@ -338,12 +338,11 @@ class SCVI(BaseModel):
             n_samples=n_samples,
             use_mean=use_mean,
         )
-        if n_samples > 1 and return_mean:
-            values = values.mean(0)
-        if return_numpy or values.ndim == 3 or n_samples_overall is not None:
-            return values
         names = self.var_names if genes is None else self.var_names[genes]
-        return pd.DataFrame(values, cells.obs_names[self._rows(cells, indices)], names)
+        as_array = return_numpy or n_samples_overall is not None
+        return answers.cells_table(
+            self, values, adata, indices, names, average=return_mean, as_array=as_array
+        )
 
     def _weighted_scales(
         self,
@@ -358,14 +357,10 @@ class SCVI(BaseModel):
             self.module,
             lambda chosen, size: self._loader(adata, chosen, size or batch_size),
             rows,
-            np.random.default_rng(self._draw_seed()),
+            np.random.default_rng(answers.draw_seed()),
             options=options,
             transform_batch=batch,
         )
-
-    @staticmethod
-    def _draw_seed() -> int:
-        return int(torch.randint(2**31, ()))
 
     def get_likelihood_parameters(
         self,
@@ -626,19 +621,6 @@ class SCVI(BaseModel):
         options = differential.DifferentialOptions.from_kwargs(
             mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
         )
-        cells, obs = self._cells(adata), (self.adata if adata is None else adata).obs
-        plan = groups.make_plan(obs, groupby, group1, group2, idx1, idx2)
-        if filter_outlier_cells:
-            plan = groups.keep_inliers(
-                plan, lambda rows: latent.latent_mean(self.module, self._loader(adata, rows))
-            )
-        batches1, batches2 = groups.correction_batches(
-            batch_correction,
-            None if batchid1 is None else self._batch_codes(batchid1),
-            None if batchid2 is None else self._batch_codes(batchid2),
-            range(self.module.n_batch),
-        )
-
         weighing = importance.ImportanceOptions.of(weights, importance_weighting_kwargs)
 
         def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
@@ -647,15 +629,14 @@ class SCVI(BaseModel):
             loader = self._loader(adata, rows, batch_size)
             return expression.normalized_expression(self.module, loader, transform_batch=[batch])
 
-        return differential.differential_expression(
+        return answers.compare_groups(
+            self,
+            adata,
             draw_scales,
-            cells.blocks,
-            self.var_names,
-            plan,
-            options=options,
-            batches1=batches1,
-            batches2=batches2,
-            rng=np.random.default_rng(self._draw_seed()),
+            (groupby, group1, group2, idx1, idx2),
+            answers.batches_to_decode(self, batch_correction, batchid1, batchid2),
+            options,
+            filter_outlier_cells=filter_outlier_cells,
         )
 
     # quality of the fit -------------------------------------------------------------------------

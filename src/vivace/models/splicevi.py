@@ -29,7 +29,7 @@ from vivace.data.paired import PairedCells
 from vivace.data.schema import write_schema
 from vivace.data.setup_mudata import event_totals, splicing_schema
 from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice, missing_key
-from vivace.models import query
+from vivace.models import answers, query
 from vivace.models.base import BaseModel
 from vivace.modules.splice import SPLICEVAE
 
@@ -466,7 +466,9 @@ event_dropout, psi_input
                 use_mean=use_z_mean and n_samples == 1,
             )
         names = self.var_names if genes is None else self.var_names[genes]
-        return self._as_frame(values, adata, rows, names, n_samples, return_mean, return_numpy)
+        return answers.cells_table(
+            self, values, adata, rows, names, average=return_mean, as_array=return_numpy
+        )
 
     def differential_expression(
         self,
@@ -493,30 +495,15 @@ event_dropout, psi_input
         options = differential.DifferentialOptions.from_kwargs(
             mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
         )
-        obs = (self.adata if adata is None else adata).obs
-        plan = groups.make_plan(obs, groupby, group1, group2, idx1, idx2)
-        batches1, batches2 = groups.correction_batches(
-            batch_correction,
-            None if batchid1 is None else self._batch_codes(batchid1),
-            None if batchid2 is None else self._batch_codes(batchid2),
-            range(self.module.o.n_batch),
-        )
 
         def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
             loader = self._loader(adata, rows, batch_size)
             return expression.normalized_expression(self.module, loader, transform_batch=[batch])
 
+        which = (groupby, group1, group2, idx1, idx2)
+        batches = answers.batches_to_decode(self, batch_correction, batchid1, batchid2)
         with seeded(settings.seed):
-            return differential.differential_expression(
-                draw_scales,
-                self._cells(adata).blocks,
-                self.var_names,
-                plan,
-                options=options,
-                batches1=batches1,
-                batches2=batches2,
-                rng=np.random.default_rng(settings.seed),
-            )
+            return answers.compare_groups(self, adata, draw_scales, which, batches, options)
 
     # splicing -----------------------------------------------------------------------------------
 
@@ -596,8 +583,8 @@ return_mean, return_numpy
                 return splicing.collect(blocks, (loader.n_obs, n_columns), out)
             values = splicing.collect(blocks, (loader.n_obs, n_columns), None)
         names = self.junction_names if columns is None else self.junction_names[columns]
-        return self._as_frame(
-            values, adata, rows, names, 1 if values.ndim == 2 else 2, False, return_numpy
+        return answers.cells_table(
+            self, values, adata, rows, names, average=False, as_array=return_numpy
         )
 
     def get_normalized_splicing_DM(self, *args: Any, **kwargs: Any) -> Any:
@@ -815,19 +802,3 @@ return_mean, return_numpy
         if unknown:
             raise missing_key("junction_list", unknown[0], "the model's junctions", known)
         return np.flatnonzero(self.junction_names.isin(list(junction_list)))
-
-    def _as_frame(
-        self,
-        values: np.ndarray,
-        adata: Any,
-        rows: np.ndarray,
-        names: pd.Index,
-        n_samples: int,
-        return_mean: bool,
-        return_numpy: bool,
-    ) -> pd.DataFrame | np.ndarray:
-        if n_samples > 1 and return_mean:
-            values = values.mean(0)
-        if return_numpy or values.ndim == 3:
-            return values
-        return pd.DataFrame(values, self._cells(adata).obs_names[rows], names)

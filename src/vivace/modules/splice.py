@@ -196,7 +196,7 @@ class SPLICEVAE(SpliceLikelihood):
         given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
         o = self.o = resolve(given)
-        o.n_batch = max(n_batch, 1)
+        self.n_batch = o.n_batch = max(n_batch, 1)
         o.n_hidden = n_hidden or min(128, math.isqrt(n_input_junctions))
         self.n_latent = n_latent or math.isqrt(o.n_hidden)
         self.n_hidden = o.n_hidden
