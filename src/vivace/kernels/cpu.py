@@ -51,11 +51,18 @@ def run(rows: Rows, wanted: Wanted) -> tuple[torch.Tensor, Gradients]:
         rows.library.numpy()[:, 0],
         dispersion_of(rows),
         None if rows.zi_logits is None else rows.zi_logits.numpy(),
+        bias_of(rows.bias),
+        bias_of(rows.zi_bias),
         SCALES[rows.scale],
         value.numpy(),
         kernel.Gradients(*(gradient.numpy() for gradient in gradients)),
     )
     return value, gradients
+
+
+def bias_of(bias: torch.Tensor | None) -> np.ndarray:
+    """(G,), or (0,) where there is none."""
+    return np.empty(0, np.float32) if bias is None else bias.detach().float().numpy()
 
 
 def room_for_gradients(rows: Rows, wanted: Wanted) -> Gradients:

@@ -41,6 +41,9 @@ def count_log_likelihood(
 
 def run(rows: Rows, wanted: Wanted) -> tuple[torch.Tensor, Gradients]:
     """Value (R,) and gradients of rows."""
+    for logits, bias in ((rows.logits, rows.bias), (rows.zi_logits, rows.zi_bias)):
+        if logits is not None and bias is not None:
+            logits.add_(bias)
     value = rows.logits.new_empty(rows.logits.shape[0])
     gradients = Gradients.allocate(rows.logits, wanted)
     x, nothing = to_dense(rows.x).float().contiguous(), value

@@ -46,7 +46,13 @@ class Rows(NamedTuple):
     zi_logits: torch.Tensor | None  # (R, G) float32
     theta_rows: torch.Tensor | None  # (B,) int64; None: row i of the logits has row i of log_theta
     scale: str
-    products: bool  # logits were made for the kernel, which may write gradients over them
+    bias: torch.Tensor | None  # (G,) still to be added to logits that are products
+    zi_bias: torch.Tensor | None  # the same of zi_logits
+
+    @property
+    def products(self) -> bool:
+        """Whether logits were made for the kernel, which may then write over them."""
+        return self.bias is not None and (self.zi_logits is None or self.zi_bias is not None)
 
 
 class Backend(NamedTuple):
@@ -112,11 +118,8 @@ class Head(NamedTuple):
     bias: torch.Tensor | None  # (G,)
 
     def logits(self) -> torch.Tensor:
-        """(R, G), in the type that products are taken in."""
-        if self.weight is None or self.bias is None:
-            return self.h
-        # faster than a product onto copied biases
-        return (self.h @ self.weight.t()).add_(self.bias)
+        """(R, G) without the bias, in the type that products are taken in."""
+        return self.h if self.weight is None else self.h @ self.weight.t()
 
     def gradients(self, by_logits: torch.Tensor, of_rows: torch.Tensor, needs: tuple) -> tuple:
         """By h, weight and bias; the weights of the rows go to the narrow side of each product."""
@@ -158,8 +161,9 @@ class RowsLogLikelihood(torch.autograd.Function):
         )
         logits = Head(h, weight, bias).logits()
         zi_logits = None if zi_h is None else Head(zi_h, zi_weight, zi_bias).logits().float()
-        products = weight is not None and (zi_h is None or zi_weight is not None)
-        rows = Rows(x, logits.float(), library, log_theta, zi_logits, theta_rows, scale, products)
+        rows = Rows(
+            x, logits.float(), library, log_theta, zi_logits, theta_rows, scale, bias, zi_bias
+        )
         value, gradients = backend.run(rows, wanted)
         ctx.save_for_backward(*gradients, theta_rows, h, weight, bias, zi_h, zi_weight, zi_bias)
         ctx.n_theta = None if log_theta is None else log_theta.shape[0]

@@ -363,6 +363,13 @@ def correct_nonzeros(
 
 
 @compiled
+def add(bias, row):
+    """In place; a bias of no genes is none."""
+    for i in range(bias.shape[0]):
+        row[i] += bias[i]
+
+
+@compiled
 def row_or_scratch(wanted, row, scratch):
     """Where a gradient goes."""
     return wanted[row] if wanted.shape[0] else scratch
@@ -370,7 +377,18 @@ def row_or_scratch(wanted, row, scratch):
 
 @compiled
 def log_likelihood_of_rows(
-    first, last, counts, logits, library, dispersion, zi_logits, scale, value, gradients
+    first,
+    last,
+    counts,
+    logits,
+    library,
+    dispersion,
+    zi_logits,
+    bias,
+    zi_bias,
+    scale,
+    value,
+    gradients,
 ):
     """Value and gradients of the rows from ``first`` to before ``last``.
 
@@ -384,6 +402,8 @@ def log_likelihood_of_rows(
         :class:`Dispersion`, or None for Poisson.
     zi_logits
         (R, G) float32, or None.
+    bias, zi_bias
+        (G,) float32, added to the logits in place first; or (0,).
     scale
         SOFTMAX, SOFTPLUS or IDENTITY.
     value
@@ -405,8 +425,10 @@ def log_likelihood_of_rows(
             theta, inverse_theta = dispersion.theta[at], dispersion.inverse[at]
         if zi_logits is not None:
             zi = zi_logits[row]
+            add(zi_bias, zi)
         by_theta = row_or_scratch(gradients.log_theta, row, spare)
         exp_library = np.exp(float64(library[row]))
+        add(bias, logits[row])
         set_rate(logits[row], exp_library, scale, rate)
         all_as_zeros(rate, theta, inverse_theta, zi, tile, of_zeros, by_rate, by_theta, by_zi)
         of_counts = correct_nonzeros(
