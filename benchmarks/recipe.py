@@ -160,10 +160,15 @@ def collect(
             continue
         adata = CELLS[data].load()
         row = dict(zip(KEYS, (method, data, seed), strict=True)) | run(method, adata, seed)
-        rows = pd.read_csv(path).to_dict("records") if path.exists() else []  # others write too
-        pd.DataFrame([*rows, row]).to_csv(path, index=False, float_format="%.6g")
-        print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+        add_row(path, row)
     return pd.read_csv(path)
+
+
+def add_row(path: Path, row: Row) -> None:
+    """One run to the CSV file, which other processes may write to as well."""
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    pd.DataFrame([*rows, row]).to_csv(path, index=False, float_format="%.6g")
+    print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
 
 
 def baseline() -> None:

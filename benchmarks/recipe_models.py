@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import anndata
 import mudata
 import pandas as pd
 import torch
@@ -23,27 +22,25 @@ import sysvi
 import vivace
 from cells import DATA
 from contrastivevi import INTERFERON, QUESTIONS, ours
-from vivace import metrics
+from recipe import add_row
+from splicevi import imputed
 
 RESULTS = Path(__file__).parent / "results" / "recipe_models.csv"
 RECIPES = ("fast", "classic")
+KINDS = ("h5ad", "h5mu")
 Figures = dict[str, float]
 
 
 def joint(recipe: str, seed: int) -> Figures:
     """Labels of shallow cells from deep ones, and among deep ones (sorted PBMC)."""
-    adata = joint_embedding.load("pbmc_facs", seed)
-    vivace.JointEmbeddingSCVI.setup_anndata(adata)
-    model = vivace.JointEmbeddingSCVI(adata)
-    model.train(seed=seed, recipe=recipe, progress=False)
-    found = joint_embedding.judge(model.get_latent_representation(), adata.obs, seed)
+    method = "JointEmbedding" if recipe == "fast" else "JointEmbedding, classic"
+    found = joint_embedding.run(method, joint_embedding.load("pbmc_facs", seed), seed)
     return {"shallow cells": found["shallow"], "deep cells": found["deep"]}
 
 
 def systems(recipe: str, seed: int) -> Figures:
     """Mixing of technologies and labels of neighbours (cell lines)."""
-    adata = anndata.read_h5ad(DATA / "celllines_multitech.h5ad")
-    adata = sysvi.prepare(adata, adata.obs["technology"], 2000)
+    [(_, adata)] = sysvi.data_sets(["celllines_multitech"], n_genes=2000)
     vivace.SysVI.setup_anndata(adata, batch_key="system", normalize=True)
     model = vivace.SysVI(adata)
     model.train(seed=seed, recipe=recipe, progress=False)
@@ -71,10 +68,7 @@ def splicing(recipe: str, seed: int) -> Figures:
     """Hidden events of lung cells, without labels."""
     mdata = mudata.read_h5mu(DATA / "lung_splicing.h5mu")
     vivace.SPLICEVI.setup_mudata(mdata)
-    model = vivace.SPLICEVI(mdata, n_hidden=64, n_latent=10)
-    model.train(seed=seed, recipe=recipe, progress=False, train_size=0.8)
-    table = metrics.psi_imputation(model, fraction=0.25, groupby="cell_type", seed=seed)
-    found = table.loc["model"]
+    found = imputed(mdata, "cell_type", seed, fraction=0.25, recipe=recipe).loc["model"]
     return {"error of hidden ratios": found["mae"], "log-likelihood": found["log_likelihood"]}
 
 
@@ -87,11 +81,13 @@ MODELS: dict[str, Callable[[str, int], Figures]] = {
 }
 
 
-def record(row: Figures) -> None:
-    """One row of the file, which other processes may write to as well."""
-    rows = pd.read_csv(RESULTS).to_dict("records") if RESULTS.exists() else []
-    pd.DataFrame([*rows, row]).to_csv(RESULTS, index=False, float_format="%.6g")
-    print({k: v if isinstance(v, str) else round(float(v), 4) for k, v in row.items()}, flush=True)
+def is_there(name: str) -> bool:
+    """Whether the data are simulated, or among those shared."""
+    data = name.split(", ")[1]
+    found = data == "simulated" or any((DATA / f"{data}.{kind}").is_file() for kind in KINDS)
+    if not found:
+        print(f"{name}: skipped, {DATA / data} is missing")
+    return found
 
 
 def main() -> None:
@@ -103,14 +99,14 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    for name in args.models:
+    for name in filter(is_there, args.models):
         for seed in range(args.seeds):
             for recipe in RECIPES:
                 vivace.settings.seed = seed  # initial weights vary too
                 cpu = time.process_time()
                 figures = MODELS[name](recipe, seed)
                 keys = {"model": name, "recipe": recipe, "seed": seed}
-                record({**keys, **figures, "CPU s": time.process_time() - cpu})
+                add_row(RESULTS, {**keys, **figures, "CPU s": time.process_time() - cpu})
     found = pd.read_csv(RESULTS).drop(columns="seed").groupby(["model", "recipe"], sort=False)
     shown = found.mean().round(3).astype(str) + " ± " + found.std().round(3).astype(str)
     print(shown.T.replace("nan ± nan", "").to_string())

@@ -241,6 +241,16 @@ SETS = {
 }
 
 
+def imputed(
+    mdata: mudata.MuData, label: str, seed: int, fraction: float, recipe: str = "fast", **options
+) -> pd.DataFrame:
+    """How well a model of most cells predicts events that it is not shown."""
+    vivace.settings.seed = seed
+    model = vivace.SPLICEVI(mdata, n_hidden=64, n_latent=10, **options)
+    model.train(seed=seed, recipe=recipe, progress=False, train_size=0.8)
+    return metrics.psi_imputation(model, fraction=fraction, groupby=label, seed=seed)
+
+
 def masked(names: list[str], fraction: float = 0.25) -> None:
     """Table of hidden events on real cells."""
     torch.set_num_threads(1)
@@ -258,11 +268,8 @@ def masked(names: list[str], fraction: float = 0.25) -> None:
             keys = [label] if setup else None
             vivace.SPLICEVI.setup_mudata(mdata, categorical_covariate_keys=keys)
             for seed in SEEDS:
-                vivace.settings.seed = seed
                 start = time.perf_counter()
-                model = vivace.SPLICEVI(mdata, n_hidden=64, n_latent=10, **options)
-                model.train(seed=seed, progress=False, train_size=0.8)
-                table = metrics.psi_imputation(model, fraction=fraction, groupby=label, seed=seed)
+                table = imputed(mdata, label, seed, fraction, **options)
                 print(
                     f"{name}, {variant}, seed {seed}: {time.perf_counter() - start:.0f} s",
                     flush=True,

@@ -14,8 +14,8 @@ from vivace.kernels.jit import compiled
 def add_rows(at, stop, data, indices, weight, total):
     """Add the rows of ``weight`` of the non-zeros from ``at`` to ``stop``, eight in one go.
 
-    Before each go the program makes sure that the rows do not overlap the total, which takes as long as
-    some of them.
+    Before each go the compiled loop checks that none of the rows overlaps the total, which costs as much
+    as several of them.
     """
     while at + 8 <= stop:
         x, column = data[at : at + 8], indices[at : at + 8]
