@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from vivace.data import Loader, ZippedLoader
-from vivace.data.loader import ahead
 
 
 class FakeCells:
@@ -63,33 +62,3 @@ def test_zipped_streams_drop_nothing_and_never_pair_alike():
         assert set(seen[i]) | set(seen[i + 1]) == set(range(100, 106))
     assert len(set(seen)) > 10
     assert [list(zipped.epoch(2))] == [epochs[2]]
-
-
-def test_ahead_keeps_the_order_and_runs_one_item_ahead():
-    import threading
-
-    second_started, names = threading.Event(), []
-
-    def slow(item):
-        names.append(threading.current_thread().name)
-        if item == 1:
-            second_started.set()
-        return item
-
-    stream = ahead(slow, range(5))
-    assert next(stream) == 0
-    assert second_started.wait(5)  # though nobody has asked for it
-    assert list(stream) == [1, 2, 3, 4]
-    assert {name.split("_")[0] for name in names} == {"vivace-loader"}
-
-
-def test_ahead_shows_errors_and_may_be_left_early():
-    with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda i: 1 // i, [1, 0]))
-    stream = ahead(abs, range(100))
-    next(stream)
-    stream.close()
-
-
-def test_an_empty_stream():
-    assert list(ahead(abs, [])) == []

@@ -12,7 +12,7 @@ from vivace.data.cells import to_tensor
 from vivace.data.sources import MemorySource
 
 RNG = np.random.default_rng(0)
-COUNTS = RNG.poisson(0.3, (20, 7))
+COUNTS = RNG.poisson(0.15, (20, 7))
 FORMS: dict[str, Callable] = {
     "csr": sparse.csr_matrix,
     "csr array": sparse.csr_array,

@@ -1,13 +1,14 @@
-"""Minibatches of one stream of cells, or of several zipped together."""
+"""Minibatches of one stream of cells, or of several zipped together.
+
+They are read when they are wanted: picking the rows of a minibatch takes a hundredth of a step, and a
+thread that does so ahead costs more, as both want the interpreter (benchmarks/README.md).
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -18,8 +19,6 @@ DEFAULT_BATCH_SIZE = 256
 """Of questions to a model that decode; training has its own. Larger takes more memory: they are dense."""
 ENCODING_BATCH_SIZE = 1024
 """Of questions that only encode, which stays sparse: the weights are laid out anew for each minibatch."""
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Loader:
@@ -72,7 +71,7 @@ class Loader:
 
     def epoch(self, epoch: int) -> Iterator[Minibatch]:
         """The minibatches of one pass over the cells."""
-        return ahead(self.cells.minibatch, self.row_batches(epoch))
+        return map(self.cells.minibatch, self.row_batches(epoch))
 
     def row_batches(self, epoch: int) -> Iterator[np.ndarray]:
         """Row numbers of each minibatch of one pass."""
@@ -119,7 +118,7 @@ class ZippedLoader:
         first_step = epoch * len(self)
         streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
         steps = ({n: next(s) for n, s in streams.items()} for _ in range(len(self)))
-        return ahead(self._minibatches, steps)
+        return map(self._minibatches, steps)
 
     def _minibatches(self, rows: dict[str, np.ndarray]) -> dict[str, Minibatch]:
         size = max(map(len, rows.values()))
@@ -127,24 +126,6 @@ class ZippedLoader:
             name: loader.cells.minibatch(np.resize(rows[name], size))
             for name, loader in self.loaders.items()
         }
-
-
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """``function`` of each item in order; the next one is under way on a thread meanwhile.
-
-    Examples
-    --------
-    >>> list(ahead(abs, [-1, 2]))
-    [1, 2]
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="vivace-loader") as thread:
-        waiting: deque[Future[Result]] = deque()
-        for item in items:
-            waiting.append(thread.submit(function, item))
-            if len(waiting) > 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _endless(loader: Loader, first_step: int) -> Iterator[np.ndarray]:

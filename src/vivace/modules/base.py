@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, TypeAlias
 
 import torch
@@ -71,7 +72,7 @@ class LossOutput:
         ):
             msg = "classification_loss needs logits and true_labels"
             raise ValueError(msg)
-        zero = 0 * self.loss.detach()
+        zero = self.loss.new_zeros(())
         self.reconstruction_loss = _as_terms("reconstruction_loss", self.reconstruction_loss, zero)
         self.kl_local = _as_terms("kl_local", self.kl_local, zero)
         self.kl_global = _as_terms("kl_global", self.kl_global, zero)
@@ -83,7 +84,7 @@ class LossOutput:
     @staticmethod
     def dict_sum(terms: Terms) -> torch.Tensor:
         """Sum of the values of a dict, or the tensor itself."""
-        return sum(terms.values(), start=torch.zeros(())) if isinstance(terms, dict) else terms
+        return reduce(torch.add, terms.values()) if isinstance(terms, dict) else terms
 
     @property
     def reconstruction_loss_sum(self) -> torch.Tensor:

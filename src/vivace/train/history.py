@@ -14,33 +14,34 @@ class EpochMetrics:
     """Sums of the loss terms over the minibatches of one epoch."""
 
     def __init__(self):
-        self._sums: dict[str, torch.Tensor] = {}
+        self._names: list[str] = []
+        self._sums: torch.Tensor | float = 0.0
         self._n_obs = 0
         self._n_batches = 0
 
+    @torch.no_grad()
     def add(self, losses: LossOutput) -> None:
-        """Add a minibatch; stays on the device."""
+        """Add a minibatch, with the same terms as all others; stays on the device."""
         n = losses.n_obs_minibatch
         self._n_obs += n
         self._n_batches += 1
-        self._add("loss", losses.loss.detach())
-        self._add("reconstruction_loss", losses.reconstruction_loss_sum.detach())
-        self._add("kl_local", losses.kl_local_sum.detach())
-        self._add("kl_global", losses.kl_global_sum.detach())
+        terms = {
+            "loss": losses.loss,
+            "reconstruction_loss": losses.reconstruction_loss_sum,
+            "kl_local": losses.kl_local_sum,
+            "kl_global": losses.kl_global_sum,
+        }
         for name, value in losses.extra_metrics.items():
             if value.dim() == 0:
-                self._add(f"extra:{name}", value.detach() * n)
-
-    def _add(self, name: str, value: torch.Tensor) -> None:
-        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+                terms[f"extra:{name}"] = value * n
+        self._names = list(terms)
+        self._sums = self._sums + torch.stack(list(terms.values()))
 
     def result(self, mode: str, n_train: int) -> dict[str, float]:
         """Metrics of the epoch, named ``<metric>_<mode>``; per cell, nats, lower is better."""
-        if not self._n_batches:
+        if not isinstance(self._sums, torch.Tensor):  # no minibatch
             return {}
-        names = list(self._sums)
-        values = torch.stack([self._sums[n].double() for n in names]).tolist()  # the one sync
-        sums = dict(zip(names, values, strict=True))
+        sums = dict(zip(self._names, self._sums.tolist(), strict=True))  # the one sync
         reconstruction = sums["reconstruction_loss"] / self._n_obs
         kl_local = sums["kl_local"] / self._n_obs
         kl_global = sums["kl_global"] / self._n_batches

@@ -9,9 +9,10 @@ import numpy as np
 from scipy import sparse
 
 from vivace.data.gather import gather_rows
+from vivace.kernels.linear import SPARSE_BELOW
 
-DENSE_ABOVE = 0.5
-"""A dense matrix with a larger share of non-zeros than this gives dense minibatches."""
+ROWS_AT_ONCE = 4096
+"""Of a dense matrix, while its non-zeros are picked out."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ class Source(Protocol):
 
 
 class MemorySource:
-    """Rows of a scipy sparse or numpy matrix; never copies the whole as dense.
+    """Rows of a scipy sparse or numpy matrix.
+
+    A dense matrix whose zeros are worth skipping is held as CSR besides, so that they are found once and
+    not again in every minibatch; nothing is ever copied as dense.
 
     Parameters
     ----------
@@ -49,20 +53,20 @@ class MemorySource:
     Examples
     --------
     >>> import numpy as np
-    >>> MemorySource(np.eye(3)).read(np.array([2, 0])).indices
+    >>> MemorySource(np.eye(9)).read(np.array([2, 0])).indices
     array([2, 0], dtype=int32)
     """
 
     def __init__(self, matrix: Any, columns: np.ndarray | None = None):
         if sparse.issparse(matrix):
             matrix = matrix.tocsr()
-            self._matrix = matrix if columns is None else matrix[:, columns]
-            self._columns, self._dense = None, False
+            matrix = matrix if columns is None else matrix[:, columns]
+            columns = None
         else:
-            self._matrix = np.asarray(matrix)
-            self._columns = columns
-            nonzero = np.count_nonzero(self._matrix)
-            self._dense = nonzero > DENSE_ABOVE * self._matrix.size
+            matrix = np.asarray(matrix)
+            if np.count_nonzero(matrix) <= SPARSE_BELOW * matrix.size:
+                matrix, columns = sparse_copy(matrix, columns), None
+        self._matrix, self._columns = matrix, columns
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,14 +75,20 @@ class MemorySource:
 
     def read(self, rows: np.ndarray) -> Rows:
         shape = (len(rows), self.shape[1])
-        if sparse.issparse(self._matrix):
-            m = self._matrix
+        m = self._matrix
+        if sparse.issparse(m):
             return Rows(shape, *gather_rows(m.data, m.indices, m.indptr, rows))
-        block = self._matrix[rows]
+        block = m[rows]
         if self._columns is not None:
             block = block[:, self._columns]
-        block = np.ascontiguousarray(block, dtype=np.float32)
-        if self._dense:
-            return Rows(shape, dense=block)
-        csr = sparse.csr_array(block)
-        return Rows(shape, csr.data, csr.indices, csr.indptr)
+        return Rows(shape, dense=np.ascontiguousarray(block, dtype=np.float32))
+
+
+def sparse_copy(matrix: np.ndarray, columns: np.ndarray | None) -> sparse.csr_array:
+    """These columns of a dense matrix as CSR, float32."""
+    chosen = slice(None) if columns is None else columns
+    starts = range(0, max(len(matrix), 1), ROWS_AT_ONCE)
+    blocks = (matrix[start : start + ROWS_AT_ONCE, chosen] for start in starts)
+    return sparse.vstack(
+        [sparse.csr_array(block, dtype=np.float32) for block in blocks], format="csr"
+    )
