@@ -168,7 +168,8 @@ def step_seconds(batch_size: int, precision: str, n_steps: int) -> float:
     from sysvi_worker import log_values
     from vivace.data import Loader
     from vivace.train import TrainOptions
-    from vivace.train.loop import Trainer, make_optimizer
+    from vivace.train.loop import Trainer
+    from vivace.train.optimizer import make_optimizer
     from vivace.train.stopping import Interrupt
 
     adata = log_values()

@@ -14,7 +14,8 @@ import vivace
 from vivace.data import Loader
 from vivace.kernels import count_log_likelihood, log1p_counts
 from vivace.train.history import EpochMetrics
-from vivace.train.loop import Trainer, make_optimizer
+from vivace.train.loop import Trainer
+from vivace.train.optimizer import make_optimizer, take_step
 from vivace.train.options import TrainOptions
 from vivace.train.stopping import Interrupt
 
@@ -106,7 +107,7 @@ def step_times(adata, precision: str, repeats: int) -> dict[str, float]:
             "encoder, forward and backward": lambda: torch.autograd.grad(
                 encoder(features)[1].sum(), weights
             ),
-            "optimizer": optimizer.step,
+            "optimizer": lambda: take_step(optimizer),
             "gathering a minibatch": lambda: cells.minibatch(rows),
             "metrics": lambda: metrics.add(losses),
         },

@@ -13,7 +13,8 @@ from vivace._types import Keys
 from vivace.data import Cells, Loader
 from vivace.modules import VAE
 from vivace.train import TrainOptions, fit
-from vivace.train.loop import Trainer, make_optimizer
+from vivace.train.loop import Trainer
+from vivace.train.optimizer import make_optimizer
 from vivace.train.precision import warn_of_slow_precision
 from vivace.train.stopping import Interrupt
 

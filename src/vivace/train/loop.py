@@ -18,6 +18,7 @@ from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
 from vivace.train.norms import batch_norm_momentum
+from vivace.train.optimizer import forget_gradients, make_optimizer, take_step
 from vivace.train.options import TrainOptions
 from vivace.train.precision import autocast, warn_of_slow_precision
 from vivace.train.progress import progress_bar
@@ -131,15 +132,6 @@ def fit(
     )
 
 
-def make_optimizer(module: BaseModule, options: TrainOptions) -> torch.optim.Optimizer:
-    """Adam or AdamW, fused, over the module's parameter groups."""
-    groups = module.parameter_groups(options.lr, options.weight_decay)
-    for group in groups:
-        group["peak_lr"] = group["lr"]
-    kind = torch.optim.AdamW if options.optimizer == "AdamW" else torch.optim.Adam
-    return kind(groups, eps=options.eps, fused=True, capturable=options.cuda_graphs)
-
-
 @dataclass
 class Trainer:
     """One module with what it takes to pass over its cells."""
@@ -208,11 +200,11 @@ class Trainer:
         with autocast(self.options.precision, self.device):
             loss_kwargs = {**self.loss_kwargs, "kl_weight": kl_weight}
             *_, losses = self.module(tensors, loss_kwargs=loss_kwargs)
-        self.optimizer.zero_grad(set_to_none=True)
+        forget_gradients(self.optimizer)
         losses.loss.backward()
         if self.options.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options.max_grad_norm)
-        self.optimizer.step()
+        take_step(self.optimizer)
         return losses
 
     @torch.inference_mode()

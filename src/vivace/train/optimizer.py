@@ -1,0 +1,62 @@
+"""Adam, with little time spent beside the update itself."""
+
+from __future__ import annotations
+
+import torch
+from torch.optim.adam import adam
+
+from vivace.modules.base import BaseModule
+from vivace.train.options import TrainOptions
+
+
+def make_optimizer(module: BaseModule, options: TrainOptions) -> torch.optim.Optimizer:
+    """Adam or AdamW, fused, over the module's parameter groups."""
+    groups = module.parameter_groups(options.lr, options.weight_decay)
+    for group in groups:
+        group["peak_lr"] = group["lr"]
+    kind = torch.optim.AdamW if options.optimizer == "AdamW" else torch.optim.Adam
+    return kind(groups, eps=options.eps, fused=True, capturable=options.cuda_graphs)
+
+
+def forget_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """``optimizer.zero_grad()`` in a quarter of its time."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+
+
+@torch.no_grad()
+def take_step(optimizer: torch.optim.Optimizer) -> None:
+    """``optimizer.step()`` of a fused Adam: the same update, by the function that it calls in the end.
+
+    What torch looks up before each step takes 0.1 ms, a sixth of the update of a small network. The
+    first step is torch's, which makes the moments, and so are those of a captured graph, which looks
+    nothing up when it is replayed.
+    """
+    groups = [
+        (group, [p for p in group["params"] if p.grad is not None])
+        for group in optimizer.param_groups
+    ]
+    first = any(not optimizer.state[p] for _, parameters in groups for p in parameters)
+    if first or optimizer.defaults["capturable"]:
+        optimizer.step()
+        return
+    for group, parameters in groups:
+        states = [optimizer.state[p] for p in parameters]
+        adam(
+            parameters,
+            [p.grad for p in parameters if p.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            amsgrad=False,
+            maximize=False,
+            decoupled_weight_decay=group["decoupled_weight_decay"],
+        )
