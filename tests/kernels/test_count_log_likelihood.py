@@ -243,7 +243,7 @@ def test_half_precision_parameters(likelihood):
 
 MUS = (1.01e-8, 1e-4, 0.3, 10.0, 1e3, 1e6)
 THETAS = (1e-3, 0.1, 1.0, 50.0, 1e5)
-COUNTS = (0.0, 0.25, 1.0, 2.0, 30.0, 1e3, 1e5)
+COUNTS = (0.0, 0.25, 1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 30.0, 1e3, 1e5)
 
 
 @pytest.mark.parametrize("pi", [-20.0, -1.0, 0.0, 20.0])

@@ -1,7 +1,8 @@
 """Log-likelihood of rows of counts and its gradient, one row at a time while it is in cache.
 
-Every gene of a row is first treated as a zero, in vectorised float32 and without gamma functions;
-the non-zeros are then done over in float64, gathered so that they vectorise as well.
+Every gene of a row is first treated as a zero, in vectorised float32 and without gamma functions; the
+non-zeros are then done over, gathered so that they vectorise as well: whole counts of a few molecules,
+most of all, by short products in float32, the others by gamma functions in float64.
 
 The loops write to sections of one scratch array at fixed distances, and the results are copied on:
 with one array for each result, the compiler could not prove that they do not overlap.
@@ -12,7 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy import float32, float64, int32
+from numpy import float32, float64, int32, uint32
 
 from vivace.kernels.elementary import (
     HALF,
@@ -28,6 +29,7 @@ from vivace.kernels.elementary import (
 from vivace.kernels.jit import compiled
 
 TILE = 512
+MOST = 4  # molecules of a count that is done over in float32
 SOFTMAX, SOFTPLUS, IDENTITY = 0, 1, 2
 ZERO = float32(0.0)
 NEGLIGIBLE = 1e-8  # of counts: smaller ones are zeros; of rates: the floor inside x log(rate)
@@ -291,36 +293,93 @@ def nb_counts(n, wide):
         wide[7 * TILE + i] = -(1.0 if pi >= ZERO else e) * (above * below * inverse_rest)
 
 
+@inlined
+def molecule(x, number, mu, theta, ratio):
+    """Factor of the molecule of that number and what it adds to the slope, if the count goes so far."""
+    before = number - ONE
+    beyond = theta + before
+    factor, slope = beyond * ratio / number, (mu - before) / beyond
+    return factor if x >= number else ONE, slope if x >= number else ZERO
+
+
 @compiled
-def gather(counts, at, stop, rate, theta, zi_logits, wide, columns):
+def nb_small_counts(n, narrow):
+    """The same sections in float32, of whole counts from 1 to MOST, whose gamma functions are products.
+
+    ``Γ(θ + x) / (Γ(θ) x!) (μ / (θ + μ))**x`` is the product of ``(θ + k) / (k + 1) μ / (θ + μ)`` over
+    ``k < x``; the gradients are written so that nothing cancels when θ is large.
+    """
+    for i in range(n):
+        x, mu, theta = narrow[i], narrow[TILE + i], narrow[2 * TILE + i]
+        pi = narrow[3 * TILE + i]
+        r_mean = ONE / (theta + mu)
+        share, ratio = theta * r_mean, max(mu, MIN_RATE) * r_mean
+        log, lag = log1p_and_lag(mu / theta, share)
+        e = exp(-abs(pi))
+        larger = ONE / (ONE + e)
+        of_2, slope_2 = molecule(x, float32(2), mu, theta, ratio)
+        of_3, slope_3 = molecule(x, float32(3), mu, theta, ratio)
+        of_4, slope_4 = molecule(x, float32(4), mu, theta, ratio)
+        product = max(larger * theta * ratio * of_2 * of_3 * of_4, TINY)
+        slope = mu / theta + slope_2 + slope_3 + slope_4
+        narrow[4 * TILE + i] = log_near(product, product - ONE) - max(pi, ZERO) - theta * log
+        narrow[5 * TILE + i] = (x - mu) * share / mu if mu >= MIN_RATE else -(theta + x) * r_mean
+        narrow[6 * TILE + i] = share * slope - theta * lag
+        narrow[7 * TILE + i] = -larger if pi >= ZERO else -e * larger
+
+
+@compiled
+def gather(counts, at, stop, rate, theta, zi_logits, narrow, columns):
     """Up to TILE non-zeros from position ``at`` on; returns how many, and the position after them."""
     n = 0
     while at < stop and n < TILE:
         x = counts.data[at]
         if not abs(x) < NEGLIGIBLE:  # a stored zero is a zero; NaN is not
-            column = counts.indices[at]
+            column = uint32(counts.indices[at])  # one that is not negative need not be checked
             columns[n] = column
-            wide[n] = x
-            wide[TILE + n] = rate[column]
+            narrow[n] = x
+            narrow[TILE + n] = rate[column]
             if theta is not None:
-                wide[2 * TILE + n] = theta[column]
-                wide[3 * TILE + n] = NO_DROPOUT if zi_logits is None else zi_logits[column]
+                narrow[2 * TILE + n] = theta[column]
+                narrow[3 * TILE + n] = NO_DROPOUT if zi_logits is None else zi_logits[column]
             n += 1
         at += 1
     return n, at
 
 
 @compiled
-def scatter(wide, columns, n, value, by_rate, by_log_theta, by_zi_logits):
+def widen(n, narrow, smallest, wide, places):
+    """The counts from ``smallest`` on and those that are not whole, in float64; returns how many."""
+    n_wide = 0
+    for i in range(n):
+        x = narrow[i]
+        if not (x < smallest and x == float32(int32(x)) and x > ZERO):
+            for section in range(4):
+                wide[section * TILE + n_wide] = narrow[section * TILE + i]
+            places[n_wide] = i
+            n_wide += 1
+    return n_wide
+
+
+@compiled
+def put_back(n_wide, wide, places, narrow):
+    """Results of those in float64 to where they came from."""
+    for j in range(n_wide):
+        for section in range(4, 8):
+            narrow[section * TILE + places[j]] = wide[section * TILE + j]
+
+
+@compiled
+def scatter(narrow, columns, n, value, by_rate, by_log_theta, by_zi_logits):
     """Results of the non-zeros over those of zeros; returns the sum of their values."""
     result = 0.0
     for i in range(n):
         column = columns[i]
-        result += wide[4 * TILE + i]
+        result += narrow[4 * TILE + i]
         value[column] = ZERO
-        by_rate[column] = wide[5 * TILE + i]
-        by_log_theta[column] = wide[6 * TILE + i]
-        by_zi_logits[column] = wide[7 * TILE + i]
+        by_rate[column] = narrow[5 * TILE + i]
+        by_log_theta[column] = narrow[6 * TILE + i]
+        by_zi_logits[column] = narrow[7 * TILE + i]
     return result
 
 
@@ -347,18 +406,23 @@ def all_as_zeros(rate, theta, inverse_theta, zi_logits, tile, value, by_rate, by
 
 @compiled
 def correct_nonzeros(
-    counts, cell, rate, theta, zi_logits, wide, columns, value, by_rate, by_theta, by_zi
+    counts, cell, rate, theta, zi_logits, narrow, wide, columns, value, by_rate, by_theta, by_zi
 ):
     """Put the non-zeros of a row in place of their zeros; returns the sum of their values."""
     result = 0.0
+    places = columns[TILE:]
     at, stop = counts.indptr[cell], counts.indptr[cell + 1]
     while at < stop:
-        n, at = gather(counts, at, stop, rate, theta, zi_logits, wide, columns)
+        n, at = gather(counts, at, stop, rate, theta, zi_logits, narrow, columns)
         if theta is None:
-            poisson_counts(n, wide)
+            n_wide = widen(n, narrow, ZERO, wide, places)
+            poisson_counts(n_wide, wide)
         else:
-            nb_counts(n, wide)
-        result += scatter(wide, columns, n, value, by_rate, by_theta, by_zi)
+            nb_small_counts(n, narrow)
+            n_wide = widen(n, narrow, float32(MOST + 1), wide, places)
+            nb_counts(n_wide, wide)
+        put_back(n_wide, wide, places, narrow)
+        result += scatter(narrow, columns, n, value, by_rate, by_theta, by_zi)
     return result
 
 
@@ -369,13 +433,13 @@ def add(bias, row):
         row[i] += bias[i]
 
 
-@compiled
+@compiled(allocates=True)
 def row_or_scratch(wanted, row, scratch):
     """Where a gradient goes."""
     return wanted[row] if wanted.shape[0] else scratch
 
 
-@compiled
+@compiled(allocates=True)
 def log_likelihood_of_rows(
     first,
     last,
@@ -412,8 +476,9 @@ def log_likelihood_of_rows(
         :class:`Gradients`, written to; those by the logits may be the logits themselves.
     """
     n_genes = logits.shape[1]
-    tile, wide = np.empty(6 * TILE, float32), np.empty(8 * TILE, float64)
-    columns = np.empty(TILE, np.int64)
+    tile = np.empty(6 * TILE, float32)
+    narrow, wide = np.empty(8 * TILE, float32), np.empty(8 * TILE, float64)
+    columns = np.empty(2 * TILE, uint32)
     rate, of_zeros = np.empty(n_genes, float32), np.empty(n_genes, float32)
     by_rate, spare = np.empty(n_genes, float32), np.empty(n_genes, float32)
     by_zi = np.empty(n_genes, float32)  # not written where zi_logits may still be read
@@ -432,7 +497,7 @@ def log_likelihood_of_rows(
         set_rate(logits[row], exp_library, scale, rate)
         all_as_zeros(rate, theta, inverse_theta, zi, tile, of_zeros, by_rate, by_theta, by_zi)
         of_counts = correct_nonzeros(
-            counts, cell, rate, theta, zi, wide, columns, of_zeros, by_rate, by_theta, by_zi
+            counts, cell, rate, theta, zi, narrow, wide, columns, of_zeros, by_rate, by_theta, by_zi
         )
         value[row] = total(of_zeros) + of_counts
         if gradients.logits.shape[0]:
@@ -452,7 +517,7 @@ def weighted_sum(weights, rows, out):
             out[i] += weights[row] * rows[row, i]
 
 
-@compiled
+@compiled(allocates=True)
 def dense_to_csr(x):
     """:class:`Counts` of a dense (B, G) array."""
     indptr = np.zeros(x.shape[0] + 1, np.int32)

@@ -185,7 +185,7 @@ def entry_products_backward(grad, h, weight, cell, junction, by_h, by_weight, by
 # pairs ------------------------------------------------------------------------------------------
 
 
-@compiled
+@compiled(allocates=True)
 def count_pairs(indptr, indices, data, event_of, n_events, event_start):
     """Number of pairs and of entries of a (B, J) CSR matrix of junction counts."""
     seen = np.full(n_events, -1, np.int64)
@@ -200,7 +200,7 @@ def count_pairs(indptr, indices, data, event_of, n_events, event_start):
     return n_pairs, n_entries
 
 
-@compiled
+@compiled(allocates=True)
 def fill_pairs(
     indptr,
     indices,
