@@ -17,8 +17,8 @@ from vivace.data.cells import Cells
 
 DEFAULT_BATCH_SIZE = 256
 """Of questions to a model that decode; training has its own. Larger takes more memory: they are dense."""
-ENCODING_BATCH_SIZE = 1024
-"""Of questions that only encode, which stays sparse: the weights are laid out anew for each minibatch."""
+ENCODING_BATCH_SIZE = 2048
+"""Of questions that only encode, which stays sparse."""
 
 
 class Loader:

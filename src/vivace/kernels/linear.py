@@ -66,30 +66,33 @@ class SparseLinear(torch.autograd.Function):
     def forward(
         ctx: Any, weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor
     ) -> torch.Tensor:
-        from vivace.kernels.products import sparse_times_dense
-        from vivace.kernels.threads import run_in_threads
-
         ctx.x = x
-        out = weight.new_empty(x.shape[0], weight.shape[0])
         start = weight.new_zeros(weight.shape[0]) if bias is None else bias
-        arrays = (*csr_arrays(x), weight.t().contiguous().numpy(), start.numpy(), out.numpy())
-        run_in_threads(sparse_times_dense, x.shape[0], *arrays)
-        return out
+        return times_dense(csr_arrays(x), x.shape[0], weight.t().contiguous(), start)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple:
-        from vivace.kernels.products import transposed_times_dense
-        from vivace.kernels.threads import run_in_threads
+        from vivace.kernels.products import transpose
 
         by_weight = None
         if ctx.needs_input_grad[0]:
-            transposed = gradient.new_empty(ctx.x.shape[1], gradient.shape[1])
-            dense = gradient.contiguous().numpy()
-            arrays = (*csr_arrays(ctx.x), dense, transposed.numpy())
-            run_in_threads(transposed_times_dense, gradient.shape[1], *arrays)
-            by_weight = transposed.t()
+            n_genes, start = ctx.x.shape[1], gradient.new_zeros(gradient.shape[1])
+            by_gene = transpose(*csr_arrays(ctx.x), n_genes)
+            by_weight = times_dense(by_gene, n_genes, gradient.contiguous(), start).t()
         return by_weight, gradient.sum(0) if ctx.needs_input_grad[1] else None, None
+
+
+def times_dense(
+    arrays: tuple, n_rows: int, dense: torch.Tensor, start: torch.Tensor
+) -> torch.Tensor:
+    """Product of a CSR matrix of that many rows, with ``start`` added to each."""
+    from vivace.kernels.products import sparse_times_dense
+    from vivace.kernels.threads import run_in_threads
+
+    out = dense.new_empty(n_rows, dense.shape[1])
+    run_in_threads(sparse_times_dense, n_rows, *arrays, dense.numpy(), start.numpy(), out.numpy())
+    return out
 
 
 def csr_arrays(x: torch.Tensor) -> tuple:

@@ -1,11 +1,13 @@
-"""Products of CSR counts and dense matrices, on the processor.
+"""Product of a CSR matrix and a dense one, on the processor: a non-zero meets the whole of a short row.
 
-Both products go through the transposed weight, so that a non-zero meets the whole of a short row of it.
+Counts times weights are such a product, and so is the gradient by the weights: the counts transposed,
+times the gradient by what came out.
 """
 
 from __future__ import annotations
 
-from numpy import float32
+import numpy as np
+from numpy import uint32
 
 from vivace.kernels.jit import compiled
 
@@ -35,19 +37,25 @@ def add_rows(at, stop, data, indices, weight, total):
 
 @compiled
 def sparse_times_dense(first, last, data, indices, indptr, weight, bias, out):
-    """Rows of ``out`` (B, H): counts (B, G) times ``weight`` (G, H) plus ``bias`` (H,)."""
+    """Rows of ``out`` (B, H): a CSR matrix (B, G) times ``weight`` (G, H) plus ``bias`` (H,)."""
     for row in range(first, last):
-        out[row] = bias
+        for i in range(bias.shape[0]):
+            out[row, i] = bias[i]
         add_rows(indptr[row], indptr[row + 1], data, indices, weight, out[row])
 
 
-@compiled
-def transposed_times_dense(first, last, data, indices, indptr, dense, out):
-    """Columns of ``out`` (G, H): counts (B, G) transposed times ``dense`` (B, H)."""
-    out[:, first:last] = float32(0.0)
+@compiled(allocates=True)
+def transpose(data, indices, indptr, n_columns):
+    """The transposed matrix as CSR: its rows, genes, are then written once, not once for each cell."""
+    starts = np.zeros(n_columns + 1, np.int32)
+    for at in range(data.shape[0]):
+        starts[indices[at] + uint32(1)] += 1
+    for column in range(n_columns):
+        starts[column + 1] += starts[column]
+    free, rows, values = starts[:-1].copy(), np.empty_like(indices), np.empty_like(data)
     for row in range(indptr.shape[0] - 1):
-        weights = dense[row, first:last]
         for at in range(indptr[row], indptr[row + 1]):
-            x, into = data[at], out[indices[at], first:last]
-            for i in range(last - first):
-                into[i] += x * weights[i]
+            to = uint32(free[indices[at]])
+            rows[to], values[to] = row, data[at]
+            free[indices[at]] += 1
+    return values, rows, starts
