@@ -33,23 +33,21 @@ def take_step(optimizer: torch.optim.Optimizer) -> None:
     first step is torch's, which makes the moments, and so are those of a captured graph, which looks
     nothing up when it is replayed.
     """
-    groups = [
-        (group, [p for p in group["params"] if p.grad is not None])
-        for group in optimizer.param_groups
+    trained = [
+        [p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups
     ]
-    first = any(not optimizer.state[p] for _, parameters in groups for p in parameters)
-    if first or optimizer.defaults["capturable"]:
+    states = [[optimizer.state[p] for p in parameters] for parameters in trained]
+    if optimizer.defaults["capturable"] or not all(map(all, states)):
         optimizer.step()
         return
-    for group, parameters in groups:
-        states = [optimizer.state[p] for p in parameters]
+    for group, parameters, of_group in zip(optimizer.param_groups, trained, states, strict=True):
         adam(
             parameters,
             [p.grad for p in parameters if p.grad is not None],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
+            [state["exp_avg"] for state in of_group],
+            [state["exp_avg_sq"] for state in of_group],
             [],
-            [state["step"] for state in states],
+            [state["step"] for state in of_group],
             fused=True,
             lr=group["lr"],
             beta1=group["betas"][0],
