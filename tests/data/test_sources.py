@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
 from vivace.data.cells import to_tensor
@@ -59,3 +60,10 @@ def test_the_users_matrix_is_not_changed(form: Callable):
     tensor = to_tensor(source.read(np.arange(20)))
     tensor.values().add_(1)
     assert (abs(matrix - before)).sum() == 0
+
+
+def test_the_zeros_of_a_dense_matrix_are_found_block_by_block(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vivace.data.sources.memory.ROWS_AT_ONCE", 3)
+    tensor = to_tensor(MemorySource(COUNTS, columns=np.array([6, 1])).read(np.arange(20)))
+    assert tensor.layout is torch.sparse_csr
+    np.testing.assert_array_equal(tensor.to_dense().numpy(), COUNTS[:, [6, 1]])
