@@ -1,7 +1,7 @@
 """Minibatches of one stream of cells, or of several zipped together.
 
-They are read when they are wanted: picking the rows of a minibatch takes a hundredth of a step, and a
-thread that does so ahead costs more, as both want the interpreter (benchmarks/README.md).
+They are read when they are wanted: picking the rows of a minibatch takes a few hundredths of a step,
+and a thread that does so ahead costs more, as both want the interpreter (benchmarks/README.md).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from vivace.kernels.elementary import (
 from vivace.kernels.jit import compiled
 
 TILE = 512
-MOST = 4  # molecules of a count that is done over in float32
+MOST = 4  # molecules of a count that is done over in float32; nb_small_counts has a term for each
 SOFTMAX, SOFTPLUS, IDENTITY = 0, 1, 2
 ZERO = float32(0.0)
 NEGLIGIBLE = 1e-8  # of counts: smaller ones are zeros; of rates: the floor inside x log(rate)
@@ -406,11 +406,22 @@ def all_as_zeros(rate, theta, inverse_theta, zi_logits, tile, value, by_rate, by
 
 @compiled
 def correct_nonzeros(
-    counts, cell, rate, theta, zi_logits, narrow, wide, columns, value, by_rate, by_theta, by_zi
+    counts,
+    cell,
+    rate,
+    theta,
+    zi_logits,
+    narrow,
+    wide,
+    columns,
+    places,
+    value,
+    by_rate,
+    by_theta,
+    by_zi,
 ):
     """Put the non-zeros of a row in place of their zeros; returns the sum of their values."""
     result = 0.0
-    places = columns[TILE:]
     at, stop = counts.indptr[cell], counts.indptr[cell + 1]
     while at < stop:
         n, at = gather(counts, at, stop, rate, theta, zi_logits, narrow, columns)
@@ -478,7 +489,7 @@ def log_likelihood_of_rows(
     n_genes = logits.shape[1]
     tile = np.empty(6 * TILE, float32)
     narrow, wide = np.empty(8 * TILE, float32), np.empty(8 * TILE, float64)
-    columns = np.empty(2 * TILE, uint32)
+    columns, places = np.empty(TILE, uint32), np.empty(TILE, uint32)
     rate, of_zeros = np.empty(n_genes, float32), np.empty(n_genes, float32)
     by_rate, spare = np.empty(n_genes, float32), np.empty(n_genes, float32)
     by_zi = np.empty(n_genes, float32)  # not written where zi_logits may still be read
@@ -497,7 +508,19 @@ def log_likelihood_of_rows(
         set_rate(logits[row], exp_library, scale, rate)
         all_as_zeros(rate, theta, inverse_theta, zi, tile, of_zeros, by_rate, by_theta, by_zi)
         of_counts = correct_nonzeros(
-            counts, cell, rate, theta, zi, narrow, wide, columns, of_zeros, by_rate, by_theta, by_zi
+            counts,
+            cell,
+            rate,
+            theta,
+            zi,
+            narrow,
+            wide,
+            columns,
+            places,
+            of_zeros,
+            by_rate,
+            by_theta,
+            by_zi,
         )
         value[row] = total(of_zeros) + of_counts
         if gradients.logits.shape[0]:
