@@ -13,7 +13,7 @@ from vivace.errors import InvalidArgumentError
 from vivace.kernels import csr_tensor
 from vivace.likelihoods import ZeroInflatedNegativeBinomial
 from vivace.modules import ContrastiveVAE
-from vivace.modules.contrastive import paired
+from vivace.modules.pairs import paired
 from vivace.modules.population import Population
 
 G, N_Z, N_S = 12, 4, 3

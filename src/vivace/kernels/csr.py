@@ -66,7 +66,7 @@ def row_of_value(x: torch.Tensor) -> torch.Tensor:
 
 
 def stack_rows(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Counts of several groups of cells below each other, (sum of B, G); CSR if all of them are.
+    """Rows of several groups of cells below each other, (..., sum of B, n); CSR if all of them are.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def stack_rows(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
             [0., 0.]])
     """
     if not all(is_csr(block) for block in blocks):
-        return torch.cat([to_dense(block) for block in blocks])
+        return torch.cat([to_dense(block) for block in blocks], dim=-2)
     starts = [blocks[0].crow_indices()[:1]]
     for block in blocks:
         starts.append(block.crow_indices()[1:] + starts[-1][-1])
@@ -89,20 +89,28 @@ def stack_rows(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
     )
 
 
-def first_rows(x: torch.Tensor, n: int) -> torch.Tensor:
-    """The first ``n`` rows; ``x`` itself if it has no more.
+def rows_between(x: torch.Tensor, first: int, last: int) -> torch.Tensor:
+    """Rows ``first`` to ``last - 1`` of (..., B, n); ``x`` itself if those are all.
 
     Examples
     --------
     >>> import torch
-    >>> first_rows(torch.ones(3, 2), 1)
-    tensor([[1., 1.]])
+    >>> rows_between(torch.tensor([[1.0], [2.0], [3.0]]), 1, 3)
+    tensor([[2.],
+            [3.]])
     """
-    if x.shape[0] <= n or not is_csr(x):
-        return x if x.shape[0] <= n else x[:n]
-    starts = x.crow_indices()[: n + 1]
-    stored = int(starts[-1])
-    return csr_tensor(starts, x.col_indices()[:stored], x.values()[:stored], (n, x.shape[1]))
+    if first == 0 and last >= x.shape[-2]:
+        return x
+    if not is_csr(x):
+        return x[..., first:last, :]
+    starts = x.crow_indices()[first : last + 1]
+    stored = slice(int(starts[0]), int(starts[-1]))
+    return csr_tensor(
+        starts - starts[0],
+        x.col_indices()[stored],
+        x.values()[stored],
+        (len(starts) - 1, x.shape[1]),
+    )
 
 
 def log1p_counts(x: torch.Tensor) -> torch.Tensor:

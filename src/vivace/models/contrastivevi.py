@@ -21,7 +21,8 @@ from vivace.data.setup import count_schema
 from vivace.errors import InvalidArgumentError, check_choice
 from vivace.models import answers, query
 from vivace.models.base import BaseModel
-from vivace.modules.contrastive import POPULATIONS, ContrastiveVAE
+from vivace.modules.contrastive import ContrastiveVAE
+from vivace.modules.pairs import POPULATIONS
 from vivace.modules.population import Population
 from vivace.train import TrainOptions
 from vivace.train.recipes import FAST, fast_epochs

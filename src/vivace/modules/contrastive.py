@@ -12,18 +12,18 @@ from torch.distributions import Normal, kl_divergence
 
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, check_choice
-from vivace.kernels import first_rows, log1p_counts, row_sums, stack_rows
+from vivace.kernels import log1p_counts, row_sums
 from vivace.likelihoods import NegativeBinomial, ZeroInflatedNegativeBinomial
 from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.modules.pairs import POPULATIONS, Part, apart, paired, sum_of_pairs, together
 from vivace.modules.vae import MIN_LIBRARY_VARIANCE
 from vivace.nn import CountDecoder, Encoder
 
-POPULATIONS = ("background", "target")
 DISPERSIONS = ("gene", "gene-batch", "gene-label")
 LIKELIHOODS = ("zinb", "nb")
 
 Outputs = dict[str, Any]
-Pair = dict[str, Minibatch]
+Pair = Mapping[str, Minibatch]
 
 
 class ContrastiveVAE(BaseModule):
@@ -193,13 +193,21 @@ class ContrastiveVAE(BaseModule):
             raise InvalidArgumentError(msg)
         return (self.n_input, n_groups)
 
+    def forward(self, tensors: Pair, *args: Any, **kwargs: Any) -> tuple:
+        """Inference, generative and, if asked, loss of a pair; see :meth:`BaseModule.forward`."""
+        if not self.training:
+            tensors = to_device(tensors, self.device)
+        both = together(**paired(tensors))  # once for all three
+        return super().forward(apart(both, len(both[Keys.BATCH]) // 2), *args, **kwargs)
+
     # inference ----------------------------------------------------------------------------------
 
-    def _get_inference_input(self, tensors: Pair) -> dict[str, dict]:
-        return {name: self._cell_inputs(cells) for name, cells in paired(tensors).items()}
+    def _get_inference_input(self, tensors: Pair) -> dict[str, Part]:
+        both = together(**paired(tensors))
+        return apart(self._cell_inputs(both), len(both[Keys.BATCH]) // 2)
 
     @staticmethod
-    def _cell_inputs(tensors: Minibatch) -> dict:
+    def _cell_inputs(tensors: Mapping[str, Any]) -> dict:
         return {
             "x": tensors[Keys.X],
             "batch_index": tensors[Keys.BATCH],
@@ -209,10 +217,10 @@ class ContrastiveVAE(BaseModule):
 
     def inference(
         self,
-        background: dict[str, torch.Tensor],
-        target: dict[str, torch.Tensor],
+        background: Mapping[str, torch.Tensor],
+        target: Mapping[str, torch.Tensor],
         n_samples: int = 1,
-    ) -> dict[str, Outputs]:
+    ) -> dict[str, Part]:
         """Posterior of the latent variables of both populations.
 
         Parameters
@@ -226,15 +234,16 @@ class ContrastiveVAE(BaseModule):
 
         Returns
         -------
-        For each population a dict with ``z`` (B, L), ``qz_m``, ``qz_v`` (mean and variance of its
+        For each population a mapping with ``z`` (B, L), ``qz_m``, ``qz_v`` (mean and variance of its
         posterior), ``s``, ``qs_m``, ``qs_v`` alike, ``library`` (B, 1) natural log, ``ql_m``, ``ql_v``
         (None unless the library is latent). The background's ``s`` is exactly 0; its posterior is kept
         for the penalty.
         """
-        outputs = self._generic_inference(**stacked(background, target), n_samples=n_samples)
-        parts = split_cells(outputs, [len(background["batch_index"]), len(target["batch_index"])])
-        parts["background"]["s"] = torch.zeros_like(parts["background"]["s"])
-        return parts
+        outputs = self._generic_inference(**together(background, target), n_samples=n_samples)
+        sizes = [len(background["batch_index"]), len(target["batch_index"])]
+        of_background, of_target = outputs["s"].split(sizes, dim=-2)
+        outputs["s"] = torch.cat([torch.zeros_like(of_background), of_target], dim=-2)
+        return apart(outputs, *sizes)
 
     def _generic_inference(
         self,
@@ -273,18 +282,14 @@ class ContrastiveVAE(BaseModule):
     # generative ---------------------------------------------------------------------------------
 
     def _get_generative_input(
-        self, tensors: Pair, inference_outputs: dict[str, Outputs]
-    ) -> dict[str, dict]:
-        return {
-            name: {
-                **{key: inference_outputs[name][key] for key in ("z", "s", "library")},
-                **self._decoder_inputs(cells),
-            }
-            for name, cells in paired(tensors).items()
-        }
+        self, tensors: Pair, inference_outputs: Mapping[str, Mapping]
+    ) -> dict[str, Part]:
+        both, outputs = together(**paired(tensors)), together(**inference_outputs)
+        inputs = {key: outputs[key] for key in ("z", "s", "library")} | self._decoder_inputs(both)
+        return apart(inputs, len(both[Keys.BATCH]) // 2)
 
     @staticmethod
-    def _decoder_inputs(tensors: Minibatch) -> dict:
+    def _decoder_inputs(tensors: Mapping[str, Any]) -> dict:
         size_factor = tensors.get(Keys.SIZE_FACTOR)
         return {
             "batch_index": tensors[Keys.BATCH],
@@ -296,11 +301,11 @@ class ContrastiveVAE(BaseModule):
 
     def generative(
         self,
-        background: dict[str, torch.Tensor],
-        target: dict[str, torch.Tensor],
+        background: Mapping[str, torch.Tensor],
+        target: Mapping[str, torch.Tensor],
         *,
         transform_batch: int | None = None,
-    ) -> dict[str, DecodedCells]:
+    ) -> dict[str, Part]:
         """Parameters of the count distributions of both populations.
 
         Parameters
@@ -315,17 +320,13 @@ class ContrastiveVAE(BaseModule):
         Returns
         -------
         For each population a mapping with ``px_scale``, ``px_rate``, ``px_dropout`` (B, G) or
-        (S, B, G), and ``px_r``, see :class:`DecodedCells`.
+        (S, B, G), and ``px_r``, see :class:`CountParameters`.
         """
-        inputs = stacked(background, target)
+        inputs = dict(together(background, target))
         if transform_batch is not None:
             inputs["batch_index"] = torch.full_like(inputs["batch_index"], transform_batch)
-        px = self._generic_generative(**inputs)
-        n_background = len(background["batch_index"])
-        return {
-            "background": DecodedCells(px, slice(0, n_background)),
-            "target": DecodedCells(px, slice(n_background, None)),
-        }
+        parameters = CountParameters(self._generic_generative(**inputs))
+        return apart(parameters, len(background["batch_index"]), len(target["batch_index"]))
 
     def _generic_generative(
         self,
@@ -463,8 +464,8 @@ class ContrastiveVAE(BaseModule):
     def loss(
         self,
         concat_tensors: Pair,
-        inference_outputs: dict[str, Outputs],
-        generative_outputs: dict[str, DecodedCells],
+        inference_outputs: Mapping[str, Mapping],
+        generative_outputs: Mapping[str, Part],
         kl_weight: float | torch.Tensor = 1.0,
     ) -> LossOutput:
         """Negative evidence lower bound of a pair of a background and a target cell, mean over pairs.
@@ -483,23 +484,14 @@ class ContrastiveVAE(BaseModule):
         kl_weight
             Weight of the divergences of z and s and of the penalty, >= 0.
         """
-        cells = paired(concat_tensors)
-        x = stack_rows([cells[name][Keys.X] for name in POPULATIONS])
-        n_pairs = len(cells["target"][Keys.BATCH])
-        log_likelihood = generative_outputs["target"].joint.log_prob_sum(x)
-        reconstruction = -sum(log_likelihood.split(n_pairs, dim=-1))
+        both, outputs = together(**paired(concat_tensors)), together(**inference_outputs)
         of_background, of_target = (inference_outputs[name] for name in POPULATIONS)
-        kl_z = sum(
-            self.latent_kl_divergence(o["qz_m"], o["qz_v"], 0, 1)
-            for o in (of_background, of_target)
-        )
+        px = distribution(generative_outputs)
+        reconstruction = -sum_of_pairs(px.log_prob_sum(both[Keys.X]))
+        kl_z = sum_of_pairs(self.latent_kl_divergence(outputs["qz_m"], outputs["qz_v"], 0, 1))
         kl_s = self.latent_kl_divergence(of_target["qs_m"], of_target["qs_v"], 0, 1)
-        kl_l = sum(
-            self.library_kl_divergence(
-                cells[name][Keys.BATCH], *(inference_outputs[name][k] for k in LIBRARY_KEYS)
-            )
-            for name in POPULATIONS
-        )
+        of_library = [outputs[key] for key in ("ql_m", "ql_v", "library")]
+        kl_l = sum_of_pairs(self.library_kl_divergence(both[Keys.BATCH], *of_library))
         wasserstein = (of_background["qs_m"] ** 2 + of_background["qs_v"]).sum(-1)
         warmed_up = self.wasserstein_penalty * wasserstein + kl_z + kl_s
         return LossOutput(
@@ -507,7 +499,7 @@ class ContrastiveVAE(BaseModule):
             reconstruction_loss=reconstruction,
             kl_local={"kl_divergence_l": kl_l, "kl_divergence_z": kl_z, "kl_divergence_s": kl_s},
             extra_metrics={"wasserstein_loss_sum": wasserstein.sum()},
-            n_obs_minibatch=n_pairs,
+            n_obs_minibatch=reconstruction.shape[-1],
         )
 
     # questions ----------------------------------------------------------------------------------
@@ -532,45 +524,36 @@ class ContrastiveVAE(BaseModule):
             inference_kwargs={"n_samples": n_samples},
             compute_loss=False,
         )
-        counts = decoded["target"].joint.sample()
+        counts = distribution(decoded).sample()
         counts = (counts.permute(1, 2, 0) if n_samples > 1 else counts).cpu()
-        return {name: counts[cells.rows] for name, cells in decoded.items()}
+        return dict(zip(POPULATIONS, counts.chunk(2), strict=True))
 
 
-LIBRARY_KEYS = ("ql_m", "ql_v", "library")
+class CountParameters(Mapping):
+    """Count parameters of the cells of both populations, each computed when asked for.
 
-
-class DecodedCells(Mapping):
-    """Count parameters of one population, each computed when asked for.
-
-    The populations are decoded together; the loss needs only their joint distribution, so that the
-    means, for which everything has to be normalised and exponentiated, are seldom formed.
+    The loss needs only their distribution, so that the means, for which everything has to be normalised
+    and exponentiated, are seldom formed.
 
     Attributes
     ----------
-    joint
-        Distribution of the counts of all cells that were decoded together.
-    rows
-        Which of them are meant.
+    px
+        Distribution of the counts.
     """
 
     names = ("px_scale", "px_rate", "px_r", "px_dropout")
 
-    def __init__(self, joint: NegativeBinomial | ZeroInflatedNegativeBinomial, rows: slice):
-        self.joint = joint
-        self.rows = rows
+    def __init__(self, px: NegativeBinomial | ZeroInflatedNegativeBinomial):
+        self.px = px
 
     def __getitem__(self, name: str) -> torch.Tensor | None:
         if name == "px_r":  # (G,) where it is one for all cells
-            theta = self.joint.theta
-            return theta if theta.dim() == 1 else theta[..., self.rows, :]
+            return self.px.theta
         if name == "px_dropout":
-            logits = getattr(self.joint, "zi_logits", None)
-            return None if logits is None else logits[..., self.rows, :]
+            return getattr(self.px, "zi_logits", None)
         if name not in self.names:
             raise KeyError(name)
-        values = self.joint.scale if name == "px_scale" else self.joint.mu
-        return values[..., self.rows, :]
+        return self.px.scale if name == "px_scale" else self.px.mu
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -579,39 +562,13 @@ class DecodedCells(Mapping):
         return len(self.names)
 
 
+def distribution(decoded: Mapping[str, Part]) -> NegativeBinomial | ZeroInflatedNegativeBinomial:
+    """That of the counts of both populations."""
+    parameters = together(**decoded)
+    assert isinstance(parameters, CountParameters)
+    return parameters.px
+
+
 def categories(batch_index: torch.Tensor, cat_covs: torch.Tensor | None) -> list[torch.Tensor]:
     """Codes as the layers take them, each (B, 1)."""
     return [batch_index, *([] if cat_covs is None else torch.split(cat_covs, 1, dim=1))]
-
-
-def paired(tensors: Pair) -> Pair:
-    """Both minibatches cut to the size of the smaller one; the caller's stay as they are."""
-    n = min(len(tensors[name][Keys.BATCH]) for name in POPULATIONS)
-    return {
-        name: {key: first_rows(value, n) for key, value in tensors[name].items()}
-        for name in POPULATIONS
-    }
-
-
-def stacked(background: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
-    """Background cells, then target cells, in every entry that both have."""
-    together: dict[str, Any] = {}
-    for key, one in background.items():
-        other = target[key]
-        if one is None or other is None:
-            together[key] = None
-        elif key == "x":
-            together[key] = stack_rows([one, other])
-        else:
-            together[key] = torch.cat([one, other], dim=-2)
-    return together
-
-
-def split_cells(outputs: Outputs, sizes: list[int]) -> dict[str, Outputs]:
-    """The inverse of :func:`stacked` for outputs of shape (..., B, n)."""
-    parts: dict[str, Outputs] = {name: {} for name in POPULATIONS}
-    for key, value in outputs.items():
-        pieces = [None, None] if value is None else value.split(sizes, dim=-2)
-        for name, piece in zip(POPULATIONS, pieces, strict=True):
-            parts[name][key] = piece
-    return parts

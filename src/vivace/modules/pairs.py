@@ -1,0 +1,89 @@
+"""Two populations of cells that go through the networks together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from vivace._types import Keys
+from vivace.kernels import rows_between, stack_rows
+
+POPULATIONS = ("background", "target")
+
+
+class Part(Mapping):
+    """The cells of one population in a table of both, each entry cut out when asked for.
+
+    The table stays whole for what comes next: to cut all outputs apart, and put them together again,
+    takes a fiftieth of a training step.
+
+    Parameters
+    ----------
+    both
+        Entries (..., B, n) of background cells, then target cells; None, or (n,) where it is one for
+        all cells.
+    rows
+        Those of the population.
+
+    Examples
+    --------
+    >>> parts = apart({"z": torch.tensor([[1.0], [2.0], [3.0]]), "library": None}, 1, 2)
+    >>> parts["target"]["z"].tolist(), parts["target"]["library"]
+    ([[2.0], [3.0]], None)
+    """
+
+    def __init__(self, both: Mapping[str, Any], rows: range):
+        self.both = both
+        self.rows = rows
+
+    def __getitem__(self, key: str) -> Any:
+        value = self.both[key]
+        if value is None or value.dim() == 1:
+            return value
+        return rows_between(value, self.rows.start, self.rows.stop)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.both)
+
+    def __len__(self) -> int:
+        return len(self.both)
+
+
+def apart(both: Mapping[str, Any], n_background: int, n_target: int | None = None) -> dict:
+    """Each population's part of a table of both; default as many targets as background cells."""
+    n_target = n_background if n_target is None else n_target
+    edges = (0, n_background, n_background + n_target)
+    return {
+        name: Part(both, range(first, last))
+        for name, first, last in zip(POPULATIONS, edges, edges[1:], strict=False)
+    }
+
+
+def together(background: Mapping[str, Any], target: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The table that both are parts of, or a new one; entries that one of them lacks are None."""
+    if isinstance(background, Part) and isinstance(target, Part) and background.both is target.both:
+        return background.both
+    entries = {key: (one, target.get(key)) for key, one in background.items()}
+    return {
+        key: None if one is None or other is None else stack_rows([one, other])
+        for key, (one, other) in entries.items()
+    }
+
+
+def sum_of_pairs(of_cells: torch.Tensor) -> torch.Tensor:
+    """Of each background cell and its target: (..., 2 B) to (..., B)."""
+    background, target = of_cells.chunk(2, dim=-1)
+    return background + target
+
+
+def paired(tensors: Mapping[str, Mapping]) -> Mapping[str, Mapping]:
+    """Both minibatches cut to the size of the smaller one; the caller's stay as they are."""
+    sizes = [len(tensors[name][Keys.BATCH]) for name in POPULATIONS]
+    if len(set(sizes)) == 1:
+        return tensors
+    return {
+        name: {key: rows_between(value, 0, min(sizes)) for key, value in tensors[name].items()}
+        for name in POPULATIONS
+    }
