@@ -143,8 +143,10 @@ def test_early_stopping_without_held_out_cells_is_an_error():
         fit(Line(), Stream(), options=options(early_stopping=True))
 
 
-def test_a_loss_that_is_not_finite_says_where_and_gives_back_the_last_good_weights():
+def test_a_loss_that_is_not_finite_says_where_and_gives_back_the_last_good_weights_and_buffers():
     module = Line()
+    module.register_buffer("steps", torch.zeros(()), persistent=False)
+    module.on_step = lambda kl_weight: module.steps.add_(1)
     fit(module, Stream(), options=options(max_epochs=2))
     good = module.value.item()
     module.kl_weights.clear()
@@ -154,6 +156,7 @@ def test_a_loss_that_is_not_finite_says_where_and_gives_back_the_last_good_weigh
     ):
         fit(module, Stream(), options=options())
     assert module.value.item() == good
+    assert module.steps.item() == 2 * 3
     assert not module.training
 
 

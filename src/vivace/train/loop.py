@@ -24,7 +24,7 @@ from vivace.train.precision import autocast, warn_of_slow_precision
 from vivace.train.progress import progress_bar
 from vivace.train.result import TrainResult
 from vivace.train.schedule import FACTORS
-from vivace.train.stopping import BestSoFar, Interrupt, snapshot
+from vivace.train.stopping import BestSoFar, Interrupt
 
 
 class Batches(Protocol):
@@ -155,13 +155,18 @@ class Trainer:
         If the loss stops being finite, or a second Ctrl-C breaks a step, the weights of the start of
         the epoch are put back.
         """
-        good = snapshot(self.module)
+        good = [tensor.detach().clone() for tensor in self._state()]
         try:
             return self._pass(epoch)
         except (TrainingError, KeyboardInterrupt):
-            self.module.load_state_dict(good)
+            for tensor, value in zip(self._state(), good, strict=True):
+                tensor.detach().copy_(value)
             self.module.eval()
             raise
+
+    def _state(self) -> list[torch.Tensor]:
+        """Weights and buffers as they lie in memory; a state dict turns some of them round."""
+        return [*self.module.parameters(), *self.module.buffers()]
 
     def _pass(self, epoch: int) -> dict[str, float]:
         self.module.train()
