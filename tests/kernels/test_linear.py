@@ -40,6 +40,16 @@ def test_csr_is_dense(density, index_type, bias):
         torch.testing.assert_close(a, c, rtol=1e-5, atol=1e-5)
 
 
+def test_counts_changed_in_place_have_another_gradient():
+    _, csr = counts()
+    weight = torch.randn(8, 50)
+    _, before = value_and_gradients(csr, weight, None)
+    csr.values().mul_(2)
+    _, after = value_and_gradients(csr, weight, None)
+    assert before.any()
+    assert torch.equal(after, 2 * before)
+
+
 def test_part_of_a_wider_weight():
     dense, csr = counts()
     wide = torch.randn(8, 60, requires_grad=True)

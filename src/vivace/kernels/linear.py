@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -73,13 +74,11 @@ class SparseLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple:
-        from vivace.kernels.products import transpose
-
         by_weight = None
         if ctx.needs_input_grad[0]:
             n_genes, start = ctx.x.shape[1], gradient.new_zeros(gradient.shape[1])
-            by_gene = transpose(*csr_arrays(ctx.x), n_genes)
-            by_weight = times_dense(by_gene, n_genes, gradient.contiguous(), start).t()
+            arrays = by_gene(ctx.x, ctx.x._version)
+            by_weight = times_dense(arrays, n_genes, gradient.contiguous(), start).t()
         return by_weight, gradient.sum(0) if ctx.needs_input_grad[1] else None, None
 
 
@@ -93,6 +92,17 @@ def times_dense(
     out = dense.new_empty(n_rows, dense.shape[1])
     run_in_threads(sparse_times_dense, n_rows, *arrays, dense.numpy(), start.numpy(), out.numpy())
     return out
+
+
+@lru_cache(maxsize=1)
+def by_gene(x: torch.Tensor, version: int) -> tuple:
+    """Arrays of the transposed matrix, for all encoders that read these counts.
+
+    ``version`` is torch's number of changes to ``x`` in place, so that none goes unnoticed.
+    """
+    from vivace.kernels.products import transpose
+
+    return transpose(*csr_arrays(x), x.shape[1])
 
 
 def csr_arrays(x: torch.Tensor) -> tuple:
