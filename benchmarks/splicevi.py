@@ -288,11 +288,13 @@ def masked(names: list[str], fraction: float = 0.25) -> None:
 CHOICES = {
     "as it comes": ({}, {}),
     "embeddings from random vectors": ({"initialize_embeddings_from_pca": False}, {}),
-    "240 steps (batches of 64, 40 epochs), random embeddings": (
+    "240 steps (batches of 64, 40 epochs)": ({}, {"batch_size": 64, "max_epochs": 40}),
+    "240 steps, embeddings from random vectors": (
         {"initialize_embeddings_from_pca": False},
         {"batch_size": 64, "max_epochs": 40},
     ),
     "raw ratios": ({"psi_input": "raw"}, {}),
+    "no event hidden in training": ({"event_dropout": 0.0}, {}),
     "Jeffreys penalty of weight 1": ({"modality_penalty": "Jeffreys"}, {}),
 }
 """Name to options of the model and of training."""
