@@ -50,6 +50,12 @@ def test_parts_of_different_tables_make_a_new_one():
     assert found.flatten().tolist() == [0, 0, 1, 1]
 
 
+def test_parts_that_change_places_make_a_new_table():
+    parts = apart({"z": torch.tensor([[1.0], [2.0], [3.0]])}, 1, 2)
+    found = together(parts["target"], parts["background"])["z"]
+    assert found.flatten().tolist() == [2, 3, 1]
+
+
 def test_an_entry_that_one_population_lacks_is_none():
     full, bare = {"z": torch.ones(1, 1), "y": torch.ones(1, 1)}, {"z": torch.ones(1, 1)}
     assert together(full, bare)["y"] is None

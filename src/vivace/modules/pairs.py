@@ -50,6 +50,10 @@ class Part(Mapping):
     def __len__(self) -> int:
         return len(self.both)
 
+    def follows(self, other: Part) -> bool:
+        """Whether its rows come next after those of the other, in the same table."""
+        return self.both is other.both and self.rows.start == other.rows.stop
+
 
 def apart(both: Mapping[str, Any], n_background: int, n_target: int | None = None) -> dict:
     """Each population's part of a table of both; default as many targets as background cells."""
@@ -62,9 +66,9 @@ def apart(both: Mapping[str, Any], n_background: int, n_target: int | None = Non
 
 
 def together(background: Mapping[str, Any], target: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The table that both are parts of, or a new one; entries that one of them lacks are None."""
-    if isinstance(background, Part) and isinstance(target, Part) and background.both is target.both:
-        return background.both
+    """The table that was cut into these, or a new one; entries that one of them lacks are None."""
+    if isinstance(background, Part) and isinstance(target, Part) and target.follows(background):
+        return target.both
     entries = {key: (one, target.get(key)) for key, one in background.items()}
     return {
         key: None if one is None or other is None else stack_rows([one, other])
