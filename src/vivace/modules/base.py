@@ -185,6 +185,7 @@ generative_kwargs, loss_kwargs
         """
         if not self.training:
             tensors = to_device(tensors, self.device)
+        tensors = self._prepare(tensors)
         input_kwargs = self._input_kwargs(tensors, _as_dict(get_inference_input_kwargs))
         inference_inputs = self._get_inference_input(tensors, **input_kwargs)
         inference_outputs = self.inference(**inference_inputs, **_as_dict(inference_kwargs))
@@ -196,6 +197,10 @@ generative_kwargs, loss_kwargs
             return inference_outputs, generative_outputs
         losses = self.loss(tensors, inference_outputs, generative_outputs, **_as_dict(loss_kwargs))
         return inference_outputs, generative_outputs, losses
+
+    def _prepare(self, tensors: Any) -> Any:
+        """What inference, generative and loss have in common to do, done once."""
+        return tensors
 
     @staticmethod
     def _input_kwargs(tensors: Any, kwargs: dict) -> dict:

@@ -193,12 +193,9 @@ class ContrastiveVAE(BaseModule):
             raise InvalidArgumentError(msg)
         return (self.n_input, n_groups)
 
-    def forward(self, tensors: Pair, *args: Any, **kwargs: Any) -> tuple:
-        """Inference, generative and, if asked, loss of a pair; see :meth:`BaseModule.forward`."""
-        if not self.training:
-            tensors = to_device(tensors, self.device)
-        both = together(**paired(tensors))  # once for all three
-        return super().forward(apart(both, len(both[Keys.BATCH]) // 2), *args, **kwargs)
+    def _prepare(self, tensors: Pair) -> dict[str, Part]:
+        both = together(**paired(tensors))
+        return apart(both, len(both[Keys.BATCH]) // 2)
 
     # inference ----------------------------------------------------------------------------------
 
