@@ -50,6 +50,20 @@ def test_counts_changed_in_place_have_another_gradient():
     assert torch.equal(after, 2 * before)
 
 
+def test_counts_made_in_inference_mode_have_a_gradient():
+    """Also after changes in place, which torch does not count there."""
+    dense, csr = counts()
+    weight = torch.randn(8, 50)
+    with torch.inference_mode():
+        csr = csr.clone()
+    for times in (1, 2):
+        _, found = value_and_gradients(csr, weight, None)
+        _, expected = value_and_gradients(times * dense, weight, None)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        with torch.inference_mode():
+            csr.values().mul_(2)
+
+
 def test_part_of_a_wider_weight():
     dense, csr = counts()
     wide = torch.randn(8, 60, requires_grad=True)

@@ -77,7 +77,7 @@ class SparseLinear(torch.autograd.Function):
         by_weight = None
         if ctx.needs_input_grad[0]:
             n_genes, start = ctx.x.shape[1], gradient.new_zeros(gradient.shape[1])
-            arrays = by_gene(ctx.x, ctx.x._version)
+            arrays = by_gene(ctx.x)
             by_weight = times_dense(arrays, n_genes, gradient.contiguous(), start).t()
         return by_weight, gradient.sum(0) if ctx.needs_input_grad[1] else None, None
 
@@ -94,12 +94,16 @@ def times_dense(
     return out
 
 
-@lru_cache(maxsize=1)
-def by_gene(x: torch.Tensor, version: int) -> tuple:
-    """Arrays of the transposed matrix, for all encoders that read these counts.
+def by_gene(x: torch.Tensor) -> tuple:
+    """Arrays of the transposed matrix; the last are kept for other encoders that read these counts."""
+    if x.is_inference():  # torch does not count how often it was changed in place
+        return transposed.__wrapped__(x, 0)
+    return transposed(x, x._version)
 
-    ``version`` is torch's number of changes to ``x`` in place, so that none goes unnoticed.
-    """
+
+@lru_cache(maxsize=1)
+def transposed(x: torch.Tensor, version: int) -> tuple:
+    """Made anew for another ``version``, torch's number of changes in place."""
     from vivace.kernels.products import transpose
 
     return transpose(*csr_arrays(x), x.shape[1])
