@@ -15,7 +15,7 @@ from vivace.errors import InvalidArgumentError, check_choice
 from vivace.kernels import log1p_counts, row_sums
 from vivace.likelihoods import NegativeBinomial, ZeroInflatedNegativeBinomial
 from vivace.modules.base import BaseModule, LossOutput, to_device
-from vivace.modules.pairs import POPULATIONS, Part, apart, paired, sum_of_pairs, together
+from vivace.modules.pairs import POPULATIONS, Part, apart, stacked_pairs, sum_of_pairs, together
 from vivace.modules.vae import MIN_LIBRARY_VARIANCE
 from vivace.nn import CountDecoder, Encoder
 
@@ -194,13 +194,13 @@ class ContrastiveVAE(BaseModule):
         return (self.n_input, n_groups)
 
     def _prepare(self, tensors: Pair) -> dict[str, Part]:
-        both = together(**paired(tensors))
+        both = stacked_pairs(tensors)
         return apart(both, len(both[Keys.BATCH]) // 2)
 
     # inference ----------------------------------------------------------------------------------
 
     def _get_inference_input(self, tensors: Pair) -> dict[str, Part]:
-        both = together(**paired(tensors))
+        both = stacked_pairs(tensors)
         return apart(self._cell_inputs(both), len(both[Keys.BATCH]) // 2)
 
     @staticmethod
@@ -281,7 +281,7 @@ class ContrastiveVAE(BaseModule):
     def _get_generative_input(
         self, tensors: Pair, inference_outputs: Mapping[str, Mapping]
     ) -> dict[str, Part]:
-        both, outputs = together(**paired(tensors)), together(**inference_outputs)
+        both, outputs = stacked_pairs(tensors), together(**inference_outputs)
         inputs = {key: outputs[key] for key in ("z", "s", "library")} | self._decoder_inputs(both)
         return apart(inputs, len(both[Keys.BATCH]) // 2)
 
@@ -481,7 +481,7 @@ class ContrastiveVAE(BaseModule):
         kl_weight
             Weight of the divergences of z and s and of the penalty, >= 0.
         """
-        both, outputs = together(**paired(concat_tensors)), together(**inference_outputs)
+        both, outputs = stacked_pairs(concat_tensors), together(**inference_outputs)
         of_background, of_target = (inference_outputs[name] for name in POPULATIONS)
         px = distribution(generative_outputs)
         reconstruction = -sum_of_pairs(px.log_prob_sum(both[Keys.X]))

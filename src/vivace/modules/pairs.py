@@ -57,12 +57,9 @@ class Part(Mapping):
 
 def apart(both: Mapping[str, Any], n_background: int, n_target: int | None = None) -> dict:
     """Each population's part of a table of both; default as many targets as background cells."""
-    n_target = n_background if n_target is None else n_target
-    edges = (0, n_background, n_background + n_target)
-    return {
-        name: Part(both, range(first, last))
-        for name, first, last in zip(POPULATIONS, edges, edges[1:], strict=False)
-    }
+    n_cells = n_background + (n_background if n_target is None else n_target)
+    rows = (range(n_background), range(n_background, n_cells))
+    return {name: Part(both, of) for name, of in zip(POPULATIONS, rows, strict=True)}
 
 
 def together(background: Mapping[str, Any], target: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -91,3 +88,8 @@ def paired(tensors: Mapping[str, Mapping]) -> Mapping[str, Mapping]:
         name: {key: rows_between(value, 0, min(sizes)) for key, value in tensors[name].items()}
         for name in POPULATIONS
     }
+
+
+def stacked_pairs(tensors: Mapping[str, Mapping]) -> Mapping[str, Any]:
+    """Both minibatches in one table, as many cells of each."""
+    return together(**paired(tensors))
