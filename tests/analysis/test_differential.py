@@ -17,7 +17,7 @@ from vivace.analysis.change import (
     highest_density_interval,
 )
 from vivace.analysis.differential import DifferentialOptions, RawStatistics, differential_expression
-from vivace.analysis.groups import correction_batches, keep_inliers, make_plan, rows_of
+from vivace.analysis.groups import correction_batches, keep_inliers, make_plan
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError
 
 G = 6
@@ -138,7 +138,7 @@ def test_pairs_of_groups():
 def test_rows_by_mask_numbers_and_query():
     obs = pd.DataFrame({"n": [5, 6, 7, 8]}, index=list("wxyz"))
     for chosen in ([False, True, True, False], [1, 2], [-3, -2], "n > 5 and n < 8"):
-        assert rows_of(chosen, obs).tolist() == [1, 2]
+        assert make_plan(obs, idx1=chosen).sets[0].tolist() == [1, 2]
     plan = make_plan(obs, idx1="n > 6")
     assert [r.tolist() for r in plan.sets] == [[2, 3], [0, 1]]
 
@@ -153,7 +153,7 @@ def test_rows_by_mask_numbers_and_query():
         ({"groupby": "kind", "group1": "a", "group2": "a"}, InvalidArgumentError, "with itself"),
         ({"groupby": "same"}, InvalidArgumentError, "single category"),
         ({"idx1": "kind =="}, InvalidArgumentError, "not a query"),
-        ({"idx1": "kind == 'z'"}, InvalidDataError, "idx1 chooses no cells"),
+        ({"idx1": "kind == 'z'"}, InvalidArgumentError, "idx1 chooses no cells"),
         ({"idx1": [0, 1, 2]}, InvalidDataError, "idx2 chooses no cells"),
         ({"idx1": [7]}, InvalidArgumentError, r"0 \.\. 2"),
         ({"idx1": [0.5]}, InvalidArgumentError, "row numbers"),

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from vivace.errors import InvalidArgumentError, missing_key
+from vivace.data.columns import categories_of, column
+from vivace.data.matrices import as_matrix, read_matrix
+from vivace.data.sources import Source
+from vivace.data.sources.normalise import log_normalise
+from vivace.errors import InvalidArgumentError
 
-TARGET = 1e4
+ROWS_AT_ONCE = 4096
 
 
 def variable_genes(
@@ -42,6 +46,8 @@ def variable_genes(
         ``n_top`` is not positive.
     MissingKeyError
         There is no such layer or column.
+    InvalidDataError
+        Counts are negative, missing or infinite.
 
     Examples
     --------
@@ -53,31 +59,36 @@ def variable_genes(
     if n_top < 1:
         msg = f"n_top={n_top} must be >= 1"
         raise InvalidArgumentError(msg)
-    if layer is not None and layer not in adata.layers:
-        raise missing_key("layer", layer, "adata.layers", adata.layers.keys())
-    if batch_key is not None and batch_key not in adata.obs:
-        raise missing_key("batch_key", batch_key, "adata.obs", adata.obs.columns)
-    counts = adata.X if layer is None else adata.layers[layer]
-    logged = log_normalised(counts)
+    source, _ = read_matrix(adata, layer, "counts")
     if batch_key is None:
-        groups = [np.arange(adata.n_obs)]
+        codes = np.zeros(adata.n_obs, dtype=np.int64)
     else:
-        groups = list(adata.obs.groupby(batch_key, observed=True).indices.values())
-    spread = sum(len(rows) * variance(logged[rows]) for rows in groups)
+        batches = column(adata.obs, batch_key, "batch_key", "adata.obs")
+        codes, _ = categories_of(batches, batch_key, "batch_key")
     mask = np.zeros(adata.n_vars, dtype=bool)
-    mask[np.argsort(-np.asarray(spread), kind="stable")[:n_top]] = True
+    mask[np.argsort(-variance_within(source, codes), kind="stable")[:n_top]] = True
     return mask
 
 
-def log_normalised(counts: Any) -> sparse.csr_array:
-    """Log of counts per 10,000, (N, G); empty cells stay zero."""
-    counts = sparse.csr_array(counts, dtype=np.float64)
-    totals = counts.sum(axis=1)
-    scaled = sparse.diags_array(TARGET / np.where(totals > 0, totals, 1.0)) @ counts
-    return sparse.csr_array(scaled).log1p()
+def variance_within(source: Source, codes: np.ndarray) -> np.ndarray:
+    """Variance of each gene's log-normalised counts inside groups, (G,), in one pass over the cells.
+
+    Averaged over the groups by their number of cells; cells of code -1 are in none.
+    """
+    n_groups = int(codes.max(initial=0)) + 1
+    sums, squares = np.zeros((2, n_groups, source.shape[1]))
+    rows = np.flatnonzero(codes >= 0)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        chosen = rows[start : start + ROWS_AT_ONCE]
+        values = as_matrix(log_normalise(source.read(chosen))).astype(np.float64)
+        groups = sparse.csr_array(
+            (np.ones(len(chosen)), (codes[chosen], np.arange(len(chosen)))), (n_groups, len(chosen))
+        )
+        sums += _dense(groups @ values)
+        squares += _dense(groups @ (values * values))
+    sizes = np.maximum(np.bincount(codes[rows], minlength=n_groups), 1)[:, None]
+    return (squares - sums**2 / sizes).sum(0) / max(len(rows), 1)
 
 
-def variance(values: sparse.csr_array) -> np.ndarray:
-    """Variance of each column, (G,), without a dense copy."""
-    mean = values.mean(axis=0)
-    return np.asarray(values.power(2).mean(axis=0) - mean**2)
+def _dense(matrix: Any) -> np.ndarray:
+    return matrix.toarray() if sparse.issparse(matrix) else matrix

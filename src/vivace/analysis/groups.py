@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vivace.data.columns import categories_of, column, text_of
+from vivace.data.selection import cell_rows
 from vivace.errors import InvalidArgumentError, InvalidDataError, VivaceWarning, missing_key
 
 REST = "Rest"
@@ -65,19 +67,19 @@ def make_plan(
     groupby
         Column of ``obs``.
     group1
-        One category or a list; default all of them.
+        One category or a list, compared as text; default all of them.
     group2
         The category to compare each with; default all other cells.
     idx1, idx2
-        A mask, row numbers, or a query of ``obs`` as text; they override the groups. ``idx2`` is
-        all other cells by default.
+        A mask, row numbers, names of cells, or a query of ``obs`` as text; they override the groups.
+        ``idx2`` is all other cells by default.
 
     Raises
     ------
     InvalidArgumentError
         If nothing says what to compare, the two sides share cells, or there is a single category.
     InvalidDataError
-        If a side has no cells.
+        If no cells are left for the other side.
     MissingKeyError
         If the column or a category does not exist.
 
@@ -96,110 +98,71 @@ def make_plan(
     if groupby is None:
         msg = "say which cells to compare: groupby= (a column of obs), or idx1= (and idx2=)"
         raise InvalidArgumentError(msg)
-    if groupby not in obs:
-        raise missing_key("groupby", groupby, "adata.obs", obs.columns)
-    column = obs[groupby]
-    known = list(pd.unique(column.dropna().sort_values()))
-    firsts = known if group1 is None else _as_list(group1)
-    for argument, names in (("group1", firsts), ("group2", [] if group2 is None else [group2])):
+    codes, known = categories_of(column(obs, groupby, "groupby", "adata.obs"), groupby, "groupby")
+    firsts = known if group1 is None else _as_texts(group1)
+    second = None if group2 is None else text_of(group2)
+    for argument, names in (("group1", firsts), ("group2", [] if second is None else [second])):
         for name in names:
             if name not in known:
                 raise missing_key(argument, name, f"obs[{groupby!r}]", known)
-    if group2 is not None:
-        return _pairs(column, firsts, group2, listed=group1 is not None)
-    if len(known) == 1 and not column.isna().any():
+    sets = {name: np.flatnonzero(codes == code) for code, name in enumerate(known)}
+    if second is not None:
+        return _pairs(sets, firsts, second, listed=group1 is not None)
+    if len(known) == 1 and (codes >= 0).all():
         msg = f'obs["{groupby}"] has a single category ("{known[0]}"): there is nothing to compare with'
         raise InvalidArgumentError(msg)
-    return _one_versus_rest(column, firsts)
+    return _one_versus_rest(sets, firsts, len(codes))
 
 
 def _plan_of_rows(obs: pd.DataFrame, idx1: Any, idx2: Any) -> Plan:
-    rows1 = rows_of(idx1, obs, "idx1")
+    rows1 = cell_rows(idx1, obs.index, "idx1", obs=obs)
     if idx2 is None:
         rows2 = np.setdiff1d(np.arange(len(obs)), rows1)
     else:
-        rows2 = rows_of(idx2, obs, "idx2")
-    for argument, rows in (("idx1", rows1), ("idx2", rows2)):
-        if len(rows) == 0:
-            msg = f"{argument} chooses no cells"
-            raise InvalidDataError(msg)
+        rows2 = cell_rows(idx2, obs.index, "idx2", obs=obs)
+    if len(rows2) == 0:
+        msg = (
+            "idx2 chooses no cells: by default it is all others, and idx1 holds all that there are"
+        )
+        raise InvalidDataError(msg)
+    shared = np.intersect1d(rows1, rows2)
+    if len(shared):
+        msg = (
+            f'idx1 and idx2 share {len(shared)} cells, such as "{obs.index[shared[0]]}"; '
+            "each cell can be on one side only"
+        )
+        raise InvalidArgumentError(msg)
     return Plan([rows1, rows2], [Comparison((0,), (1,))])
 
 
-def _pairs(column: pd.Series, firsts: list[Any], group2: Any, *, listed: bool) -> Plan:
+def _pairs(sets: dict[str, np.ndarray], firsts: list[str], second: str, *, listed: bool) -> Plan:
     if not listed:
-        firsts = [name for name in firsts if name != group2]
-    if group2 in firsts:
-        msg = f'group2="{group2}" is also in group1: a group cannot be compared with itself'
+        firsts = [name for name in firsts if name != second]
+    if second in firsts:
+        msg = f'group2="{second}" is also in group1: a group cannot be compared with itself'
         raise InvalidArgumentError(msg)
-    sets = [_rows_with(column, name) for name in [*firsts, group2]]
-    comparisons = [
-        Comparison((i,), (len(firsts),), (str(name), str(group2))) for i, name in enumerate(firsts)
-    ]
-    return Plan(sets, comparisons)
+    comparisons = [Comparison((i,), (len(firsts),), (n, second)) for i, n in enumerate(firsts)]
+    return Plan([sets[name] for name in [*firsts, second]], comparisons)
 
 
-def _one_versus_rest(column: pd.Series, firsts: list[Any]) -> Plan:
+def _one_versus_rest(sets: dict[str, np.ndarray], firsts: list[str], n_cells: int) -> Plan:
     """Every cell is in one set, so that the rest of a group is the union of the other sets."""
-    sets = [_rows_with(column, name) for name in firsts]
-    others = np.setdiff1d(np.arange(len(column)), np.concatenate(sets))
+    rows = [sets[name] for name in firsts]
+    others = np.setdiff1d(np.arange(n_cells), np.concatenate(rows))
     if len(others):
-        sets.append(others)
-    everyone = range(len(sets))
+        rows.append(others)
+    everyone = range(len(rows))
     comparisons = [
-        Comparison((i,), tuple(j for j in everyone if j != i), (str(name), REST))
+        Comparison((i,), tuple(j for j in everyone if j != i), (name, REST))
         for i, name in enumerate(firsts)
     ]
-    return Plan(sets, comparisons)
+    return Plan(rows, comparisons)
 
 
-def _rows_with(column: pd.Series, name: Any) -> np.ndarray:
-    return np.flatnonzero((column == name).to_numpy(dtype=bool, na_value=False))
-
-
-def _as_list(names: Any) -> list[Any]:
-    if isinstance(names, Sequence | np.ndarray | pd.Index) and not isinstance(names, str):
-        return list(dict.fromkeys(names))
-    return [names]
-
-
-def rows_of(selection: Any, obs: pd.DataFrame, argument: str = "indices") -> np.ndarray:
-    """Row numbers, (n,), from row numbers, a mask, or a query of ``obs``.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If a mask has another length, a row number is out of range, or the query fails.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> rows_of("n > 1", pd.DataFrame({"n": [1, 2, 3]}))
-    array([1, 2])
-    """
-    if isinstance(selection, str):
-        return _query(selection, obs, argument)
-    rows = np.asarray(selection)
-    if rows.dtype == bool:
-        if rows.shape != (len(obs),):
-            msg = f"{argument} is a mask of {len(rows)} values for {len(obs)} cells"
-            raise InvalidArgumentError(msg)
-        return np.flatnonzero(rows)
-    if rows.size and (
-        rows.dtype.kind not in "iu" or rows.min() < -len(obs) or rows.max() >= len(obs)
-    ):
-        msg = f"{argument} must be a mask, a query, or row numbers in 0 .. {len(obs) - 1}"
-        raise InvalidArgumentError(msg)
-    return rows.astype(np.int64).reshape(-1) % len(obs)
-
-
-def _query(text: str, obs: pd.DataFrame, argument: str) -> np.ndarray:
-    numbered = obs.reset_index(drop=True)
-    try:
-        return numbered.query(text).index.to_numpy()
-    except Exception as error:
-        msg = f'{argument}="{text}" is not a query that adata.obs can answer: {error}'
-        raise InvalidArgumentError(msg) from error
+def _as_texts(names: Any) -> list[str]:
+    if isinstance(names, Sequence | np.ndarray | pd.Index) and not isinstance(names, str | bytes):
+        return list(dict.fromkeys(map(text_of, names)))
+    return [text_of(names)]
 
 
 def correction_batches(

@@ -1,16 +1,24 @@
-"""Cells that answer minibatches: a schema applied to a data object."""
+"""Cells that are read in minibatches: a schema applied to a data object."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy import sparse
 
 from vivace._types import Keys, Minibatch
-from vivace.data.checks import check_finite, check_object, get_matrix
-from vivace.data.schema import Field, Schema, codes_of, numeric_values
-from vivace.data.sources import MemorySource, Rows
+from vivace.data.checks import check_object
+from vivace.data.columns import codes_in, column, numbers_of
+from vivace.data.fingerprint import Fingerprint
+from vivace.data.matrices import Facts, as_matrix, check_values, read_matrix, row_blocks, row_totals
+from vivace.data.schema import Field, Schema
+from vivace.data.selection import names_digest
+from vivace.data.sources import Rows, Source
 from vivace.data.sources.normalise import TRANSFORMS
 from vivace.errors import InvalidDataError, missing_key, nearest
 from vivace.kernels import csr_tensor
@@ -22,33 +30,58 @@ class Cells:
     Parameters
     ----------
     adata
-        AnnData; never modified. Genes may come in another order: they are aligned by name.
+        AnnData; never modified. Genes are found by name: they may come in another order, and those that
+        the model does not know are left out.
     schema
         What ``setup_anndata`` found, on these data or on those a model was trained with.
 
     Raises
     ------
     InvalidDataError
-        If genes are missing or are more than the model's, a category is unknown, or values are not
-        finite.
+        If genes are missing, a category is unknown, or values are not what the schema expects.
     """
 
+    sources: dict[str, Source]
+    columns: dict[str, np.ndarray]
+
     def __init__(self, adata: Any, schema: Schema):
-        check_object(adata)
-        self.schema = schema
+        self._check(adata)
+        self.data, self.schema = adata, schema
         self.n_cells: int = adata.n_obs
-        self.obs_names = adata.obs_names
-        columns = align_genes(adata.var_names, schema.var_names)
-        self.sources: dict[str, MemorySource] = {}
-        self.columns: dict[str, np.ndarray] = {}
+        self.obs_names: pd.Index = adata.obs_names
+        self.obs: pd.DataFrame = adata.obs
+        self.sources, self.columns = {}, {}
         for field in schema.fields:
             if field.kind == "matrix":
-                layer = field.columns[0] if field.columns else None
-                matrix = get_matrix(adata, layer)
-                check_finite(matrix, layer or "adata.X", nonnegative=False)
-                self.sources[field.key] = MemorySource(matrix, columns)
+                self.sources[field.key] = self._open(adata, field)
             else:
-                self.columns[field.key] = read_columns(adata, field)
+                self.columns[field.key] = self._columns(adata, field)
+        self._read = Fingerprint.of(adata, schema)
+
+    @staticmethod
+    def _check(adata: Any) -> None:
+        check_object(adata)
+
+    def _open(self, adata: Any, field: Field) -> Source:
+        columns = align_genes(adata.var_names, self.schema.var_names)
+        return read_matrix(adata, layer_of(field), field.expected, columns=columns)[0]
+
+    @cached_property
+    def digest(self) -> str:
+        """Text that tells whether row numbers mean the same cells as in training."""
+        return names_digest(self.obs_names)
+
+    def _columns(self, adata: Any, field: Field) -> np.ndarray:
+        return read_columns(adata, field)
+
+    def still_hold(self, data: Any) -> bool:
+        """Whether these are the cells of that object as it is now, counts and columns included."""
+        if data is not self.data:
+            return False
+        try:
+            return self._read.same(Fingerprint.of(data, self.schema))
+        except KeyError:  # a layer or a column is gone: reading again says which
+            return False
 
     def minibatch(self, rows: np.ndarray) -> Minibatch:
         """The tensors of these rows, in this order."""
@@ -63,23 +96,22 @@ class Cells:
 
     def library_sizes(self, rows: np.ndarray | None = None) -> np.ndarray:
         """Total counts of cells, (n,) float64."""
-        rows = np.arange(self.n_cells) if rows is None else rows
-        totals = [block.sum(1) for block in self.blocks(rows)]
-        return np.concatenate([np.asarray(t, dtype=np.float64).ravel() for t in totals])
+        return row_totals(self._counts(), rows)
 
-    def blocks(self, rows: np.ndarray, size: int = 4096):
-        """The matrix's rows as they are stored, in blocks, as scipy CSR or numpy arrays."""
-        from scipy import sparse
+    def blocks(self, rows: np.ndarray) -> Iterator[sparse.csr_array | np.ndarray]:
+        """The counts of these rows in blocks, as scipy CSR or numpy arrays."""
+        return map(as_matrix, row_blocks(self._counts(), rows))
 
+    def _counts(self) -> Source:
         if Keys.X not in self.sources:
             msg = "this needs counts, but these cells were minified: pass adata= with the counts"
             raise InvalidDataError(msg)
-        for start in range(0, len(rows), size):
-            read = self.sources[Keys.X].read(rows[start : start + size])
-            if read.dense is not None:
-                yield read.dense
-            else:
-                yield sparse.csr_array((read.data, read.indices, read.indptr), shape=read.shape)
+        return self.sources[Keys.X]
+
+
+def layer_of(field: Field) -> str | None:
+    """Layer of a matrix field; None for ``X``."""
+    return field.columns[0] if field.columns else None
 
 
 def to_tensor(rows: Rows) -> torch.Tensor:
@@ -98,17 +130,14 @@ def read_columns(adata: Any, field: Field) -> np.ndarray:
         return np.zeros((n, 1), dtype=np.int64)
     if field.kind == "obsm":
         return obsm_values(adata, field.columns[0])
-    if field.kind == "categorical":
-        columns = [
-            codes_of(adata.obs, name, categories, field.key)
-            for name, categories in zip(field.columns, field.categories, strict=True)
-        ]
-    elif field.kind == "balance":
-        names_categories = zip(field.columns, field.categories, strict=True)
-        columns = [balance(codes_of(adata.obs, n, c, field.key)) for n, c in names_categories]
+    found = [column(adata.obs, name, field.key) for name in field.columns]
+    if field.kind == "numeric":
+        positive = field.key == Keys.SIZE_FACTOR
+        read = [numbers_of(v, v.name, field.key, positive=positive) for v in found]
     else:
-        columns = [numeric_values(adata.obs, name, field.key) for name in field.columns]
-    return np.stack(columns, axis=1)
+        known = zip(found, field.categories, strict=True)
+        read = [codes_in(v, names, v.name, field.key) for v, names in known]
+    return np.stack([balance(v) for v in read] if field.kind == "balance" else read, axis=1)
 
 
 def obsm_values(adata: Any, key: str) -> np.ndarray:
@@ -116,7 +145,8 @@ def obsm_values(adata: Any, key: str) -> np.ndarray:
     if key not in adata.obsm:
         raise missing_key("obsm", key, "adata.obsm", adata.obsm.keys())
     values = np.asarray(adata.obsm[key], dtype=np.float32).reshape(adata.n_obs, -1)
-    check_finite(values, f'adata.obsm["{key}"]', nonnegative=False)
+    facts = Facts(float(values.min()), float(values.max()), whole=False)
+    check_values(facts, f'adata.obsm["{key}"]', "numbers")
     return values
 
 
@@ -132,7 +162,7 @@ def balance(codes: np.ndarray) -> np.ndarray:
     return (len(codes) / (np.count_nonzero(sizes) * sizes[codes])).astype(np.float32)
 
 
-def align_genes(have: Any, want: tuple[str, ...]) -> np.ndarray | None:
+def align_genes(have: pd.Index, want: tuple[str, ...]) -> np.ndarray | None:
     """Positions of the model's genes among the data's, or None if they agree as they are."""
     if len(have) == len(want) and (np.asarray(have) == np.asarray(want)).all():
         return None
@@ -142,12 +172,6 @@ def align_genes(have: Any, want: tuple[str, ...]) -> np.ndarray | None:
         msg = (
             f"{len(missing)} of the model's {len(want)} genes are not in adata.var_names, such as "
             f'"{missing[0]}". {nearest(missing[0], have)}'
-        )
-        raise InvalidDataError(msg)
-    if len(have) > len(want):
-        msg = (
-            f"adata has {len(have)} genes, the model was trained with {len(want)} of them; pass "
-            "adata[:, model.var_names].copy()"
         )
         raise InvalidDataError(msg)
     return positions

@@ -1,23 +1,25 @@
-"""Cells with two modalities, either of which a cell may lack."""
+"""Cells with several modalities, any of which a cell may lack."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
 
 from vivace._types import Keys
-from vivace.data.cells import Cells, align_genes, read_columns
-from vivace.data.checks import check_finite, check_object, get_matrix
-from vivace.data.schema import Field, Schema
-from vivace.data.sources import MemorySource
+from vivace.data.cells import Cells, align_genes, layer_of, read_columns
+from vivace.data.checks import check_object
+from vivace.data.columns import column, text_of
+from vivace.data.matrices import read_matrix, row_totals
+from vivace.data.schema import Field
+from vivace.data.sources import Source
+from vivace.data.sources.canonical import plain_numbers
+from vivace.data.sources.some_rows import SomeRows
 from vivace.errors import InvalidDataError, missing_key
 
 
 class PairedCells(Cells):
-    """The cells of a MuData as a schema of two modalities sees them.
+    """The cells of a MuData as a schema of its modalities sees them.
 
     Cells are those of the MuData, in its order; genes, junctions and cells of a modality are found by
     name. A cell that a modality lacks has an empty row there.
@@ -37,36 +39,79 @@ class PairedCells(Cells):
         If a modality, layer or column does not exist.
     """
 
-    def __init__(self, mdata: Any, schema: Schema):
-        names = schema.setup_args["modalities"]
-        genes = modality(mdata, names["rna_layer"], "rna_layer")
-        junctions = modality(mdata, names["junc_ratio_layer"], "junc_ratio_layer")
-        self.schema = schema
-        self.n_cells = mdata.n_obs
-        self.obs_names = mdata.obs_names
-        of_junctions = schema.field(Keys.JUNCTIONS)
-        assert of_junctions is not None
-        self.sources = {
-            Keys.X: read_matrix(
-                genes,
-                schema.field(Keys.X),
-                mdata.obs_names,
-                align_genes(genes.var_names, schema.var_names),
-            ),
-            Keys.JUNCTIONS: read_matrix(
-                junctions,
-                of_junctions,
-                mdata.obs_names,
-                align_junctions(junctions, of_junctions, schema.setup_args["event_key"]),
-            ),
-        }
-        self.columns = {}
-        for field in schema.fields:
-            if field.kind == "obsm":
-                values = obsm_column(mdata, field.columns[0])
-                self.columns[field.key] = values.astype(np.float32)[:, None]
-            elif field.kind != "matrix":
-                self.columns[field.key] = read_columns(mdata, field)
+    @staticmethod
+    def _check(mdata: Any) -> None:
+        check_mudata(mdata)
+
+    def _open(self, mdata: Any, field: Field) -> Source:
+        part = modality(mdata, field.modality, field.key)
+        if field.categories:
+            columns = align_groups(part, field, self.schema.setup_args["event_key"])
+        else:
+            columns = align_genes(part.var_names, self.schema.var_names)
+        source, _ = read_matrix(part, layer_of(field), field.expected, columns=columns)
+        return for_all_cells(source, part, mdata)
+
+    def _columns(self, mdata: Any, field: Field) -> np.ndarray:
+        if field.key != Keys.SIZE_FACTOR:
+            return read_columns(mdata, field)
+        expressed = row_totals(self.sources[Keys.X]) > 0
+        return size_factors(mdata, field.columns[0], expressed).astype(np.float32)[:, None]
+
+
+def for_all_cells(source: Source, part: Any, mdata: Any) -> Source:
+    """The rows of a modality under the numbers that its cells have in the MuData."""
+    rows = part.obs_names.get_indexer(mdata.obs_names)
+    return source if np.array_equal(rows, np.arange(part.n_obs)) else SomeRows(source, rows)
+
+
+def size_factors(mdata: Any, key: str, expressed: np.ndarray) -> np.ndarray:
+    """Size factors from ``obsm`` (its first column) or ``obs``, (N,) float64; 1 for cells without counts.
+
+    Raises
+    ------
+    MissingKeyError
+        If neither has them.
+    InvalidDataError
+        If one is not finite or not positive where there is expression.
+    """
+    argument = "size_factor_key"
+    if key not in mdata.obsm:
+        if key not in mdata.obs:
+            have = [*mdata.obsm, *mdata.obs.columns]
+            raise missing_key(argument, key, "mdata.obsm and mdata.obs", have)
+        values = column(mdata.obs, key, argument).to_numpy()
+    else:
+        values = np.asarray(mdata.obsm[key]).reshape(mdata.n_obs, -1)[:, 0]
+    values = plain_numbers(values, f'{argument}="{key}"').astype(np.float64)
+    good = np.isfinite(values) & (values > 0)
+    if not good[expressed].all():
+        msg = f'{argument}="{key}" must be finite and > 0 in every cell with expression'
+        raise InvalidDataError(msg)
+    return np.where(expressed, values, 1.0)
+
+
+def check_mudata(mdata: Any) -> None:
+    """Refuse what is no MuData, empty objects and duplicate names of cells.
+
+    Raises
+    ------
+    InvalidDataError
+        Saying which, and what to do.
+    """
+    if not hasattr(mdata, "mod"):
+        msg = (
+            f"a MuData with gene and junction counts is needed, got {type(mdata).__name__}; "
+            'mudata.MuData({"rna": genes, "splicing": junctions}) makes one'
+        )
+        raise InvalidDataError(msg)
+    if getattr(mdata, "is_view", False):
+        msg = "mdata is a view of another object; make it an object of its own with mdata.copy()"
+        raise InvalidDataError(msg)
+    if not mdata.obs_names.is_unique:
+        twice = mdata.obs_names[mdata.obs_names.duplicated()][0]
+        msg = f'mdata has duplicate cell names (such as "{twice}"); call mdata.obs_names_make_unique()'
+        raise InvalidDataError(msg)
 
 
 def modality(mdata: Any, name: str, argument: str) -> Any:
@@ -79,37 +124,16 @@ def modality(mdata: Any, name: str, argument: str) -> Any:
     MissingKeyError
         If the modality does not exist.
     """
-    if not hasattr(mdata, "mod"):
-        msg = (
-            f"a MuData with gene and junction counts is needed, got {type(mdata).__name__}; "
-            'mudata.MuData({"rna": genes, "splicing": junctions}) makes one'
-        )
-        raise InvalidDataError(msg)
+    check_mudata(mdata)
     if name not in mdata.mod:
         raise missing_key(f"modalities[{argument!r}]", name, "mdata.mod", mdata.mod)
-    check_object(mdata.mod[name])
+    check_object(mdata.mod[name], f'mdata.mod["{name}"]')
     return mdata.mod[name]
 
 
-def read_matrix(
-    part: Any, field: Field | None, cells: pd.Index, columns: np.ndarray | None
-) -> MemorySource:
-    """Source of a modality's matrix with a row for every cell of the MuData."""
-    layer = field.columns[0] if field is not None and field.columns else None
-    matrix = get_matrix(part, layer)
-    check_finite(matrix, layer or "X")
-    rows = part.obs_names.get_indexer(cells)
-    if np.array_equal(rows, np.arange(part.n_obs)):
-        return MemorySource(matrix, columns)
-    matrix = sparse.csr_array(matrix)
-    empty = sparse.csr_array((1, matrix.shape[1]), dtype=matrix.dtype)
-    # row -1, of cells that are not there, is the empty one
-    return MemorySource(sparse.vstack([matrix, empty], format="csr")[rows], columns)
-
-
-def align_junctions(part: Any, field: Field, event_key: str) -> np.ndarray | None:
+def align_groups(part: Any, field: Field, group_key: str) -> np.ndarray | None:
     """Columns of the model's junctions, which must form the model's events."""
-    names, events = field.categories
+    names, groups = field.categories
     columns = part.var_names.get_indexer(list(names))
     if (columns < 0).any():
         first = names[int(np.argmax(columns < 0))]
@@ -118,21 +142,13 @@ def align_junctions(part: Any, field: Field, event_key: str) -> np.ndarray | Non
             "are not in the splicing modality"
         )
         raise InvalidDataError(msg)
-    if event_key not in part.var:
-        raise missing_key("event_key", event_key, "splicing.var", part.var.columns)
-    found = part.var[event_key].astype(str).to_numpy()
-    extra = np.setdiff1d(np.flatnonzero(np.isin(found, list(set(events)))), columns)
-    if (found[columns] != np.asarray(events)).any() or len(extra):
+    found = np.array([text_of(v) for v in column(part.var, group_key, "event_key", "splicing.var")])
+    extra = np.setdiff1d(np.flatnonzero(np.isin(found, list(set(groups)))), columns)
+    if (found[columns] != np.asarray(groups)).any() or len(extra):
         msg = (
             "the junctions form other events than in the data the model was trained with; ratios "
-            f'would mean something else. Compare splicing.var["{event_key}"]'
+            f'would mean something else. Compare splicing.var["{group_key}"]'
         )
         raise InvalidDataError(msg)
     same = len(columns) == part.n_vars and (columns == np.arange(part.n_vars)).all()
     return None if same else columns
-
-
-def obsm_column(mdata: Any, key: str) -> np.ndarray:
-    """First column of ``mdata.obsm[key]``, (N,) float64."""
-    values = np.asarray(mdata.obsm[key], dtype=np.float64)
-    return values.reshape(len(values), -1)[:, 0]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from vivace.errors import InvalidDataError, missing_key
+from vivace._types import Keys
+from vivace.data.columns import text_of
+from vivace.errors import InvalidDataError, MissingKeyError
 
 UNS_KEY = "vivace"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,35 @@ class Field:
     columns
         Names of obs columns; of a matrix, its layer, or empty for ``X``; of an array, its key in obsm.
     categories
-        Of categorical fields, for each column its categories in the order of their codes.
+        Of categorical fields, for each column its categories in the order of their codes, as the text
+        that stands for them. Of a matrix with columns of its own (junctions), their names, and the
+        groups (events) that they form.
     transform
         Of matrices, what is done to the rows as they are read: "" or "log_normalise".
+    expected
+        Of matrices, what the values were at setup and have to be at every question: "whole" counts,
+        "counts", "logged" values or "numbers", see :func:`vivace.data.matrices.read_matrix`.
+    modality
+        Of matrices of a MuData, the modality that holds them.
     """
 
     key: str
     kind: str
     columns: tuple[str, ...] = ()
-    categories: tuple[tuple[Any, ...], ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
     transform: str = ""
+    expected: str = "counts"
+    modality: str = ""
+
+    def __post_init__(self) -> None:
+        texts = tuple(tuple(map(text_of, names)) for names in self.categories)
+        object.__setattr__(self, "categories", texts)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Field:
+        """The field that :func:`dataclasses.asdict` took apart, lists for tuples."""
+        categories = tuple(map(tuple, values["categories"]))
+        return cls(**{**values, "columns": tuple(values["columns"]), "categories": categories})
 
     @property
     def n_categories(self) -> tuple[int, ...]:
@@ -100,123 +118,66 @@ class Schema:
     @classmethod
     def from_json(cls, text: str) -> Schema:
         values = json.loads(text)
-        fields = tuple(
-            Field(
-                f["key"],
-                f["kind"],
-                tuple(f["columns"]),
-                tuple(tuple(c) for c in f["categories"]),
-                f.get("transform", ""),
-            )
-            for f in values.pop("fields")
-        )
+        if values.get("version", 1) == 1:
+            values["fields"] = [_of_version_1(field, values) for field in values["fields"]]
+            values["version"] = SCHEMA_VERSION
+        fields = tuple(map(Field.from_dict, values.pop("fields")))
         return cls(fields=fields, var_names=tuple(values.pop("var_names")), **values)
+
+
+def _of_version_1(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """A field as this version writes it: the first did not say what values are expected, and where."""
+    expected = "whole" if schema.get("integer_counts", True) else "counts"
+    if schema["model"] == "SysVI" and not field.get("transform"):
+        expected = "logged"
+    elif field["key"] == Keys.X_SMOOTHED:
+        expected = "counts"
+    names = schema.get("setup_args", {}).get("modalities", {})
+    held_by = {Keys.X: "rna_layer", Keys.JUNCTIONS: "junc_ratio_layer"}.get(field["key"], "")
+    return {"expected": expected, "modality": names.get(held_by, ""), **field}
 
 
 def write_schema(data: Any, schema: Schema) -> None:
     """Keep the schema under one key of ``.uns``, beside those of other models."""
-    kept = dict(data.uns.get(UNS_KEY, {}))
-    data.uns[UNS_KEY] = {**kept, schema.model: schema.to_json()}
+    data.uns[UNS_KEY] = {**_stored(data), schema.model: schema.to_json()}
 
 
-def read_schema(data: Any, model: str) -> Schema:
+def _stored(data: Any) -> dict[str, str]:
+    """What models left in ``.uns``, by their names."""
+    found = data.uns.get(UNS_KEY, {})
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def read_schema(data: Any, model: str, setup: str | None = None) -> Schema:
     """The schema that ``setup_anndata`` of ``model`` left in ``.uns``.
 
-    Raises
-    ------
-    MissingKeyError
-        If the data were not set up for this model.
-    """
-    stored = data.uns.get(UNS_KEY, {})
-    if model not in stored:
-        msg = (
-            f"this data object was not set up for {model}: call {model}.setup_anndata(adata) first"
-        )
-        error = missing_key("uns", UNS_KEY, "the data object", [])
-        raise type(error)(msg)
-    return Schema.from_json(stored[model])
-
-
-# building fields --------------------------------------------------------------------------------
-
-
-def categorical_field(obs: pd.DataFrame, key: str, columns: Sequence[str], argument: str) -> Field:
-    """Categories of obs columns: pandas order for categoricals, else sorted unique values."""
-    return Field(
-        key,
-        "categorical",
-        tuple(columns),
-        tuple(_categories(_column(obs, name, argument), name, argument) for name in columns),
-    )
-
-
-def numeric_field(
-    obs: pd.DataFrame, key: str, columns: Sequence[str], argument: str, *, positive: bool = False
-) -> Field:
-    """Numeric obs columns, checked for missing and infinite values."""
-    for name in columns:
-        values = numeric_values(obs, name, argument)
-        if positive and (values <= 0).any():
-            msg = f'{argument}="{name}" must be > 0 in every cell; found {values.min():g}'
-            raise InvalidDataError(msg)
-    return Field(key, "numeric", tuple(columns))
-
-
-def numeric_values(obs: pd.DataFrame, name: str, argument: str) -> np.ndarray:
-    """An obs column as float32, all finite."""
-    column = _column(obs, name, argument)
-    try:
-        values = column.to_numpy(dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        msg = f'{argument}="{name}" must be numeric; found dtype {column.dtype}'
-        raise InvalidDataError(msg) from error
-    if not np.isfinite(values).all():
-        n_bad = int((~np.isfinite(values)).sum())
-        msg = f'{argument}="{name}" has missing or infinite values in {n_bad} cells; fill or drop them'
-        raise InvalidDataError(msg)
-    return values
-
-
-def codes_of(obs: pd.DataFrame, name: str, categories: Sequence[Any], argument: str) -> np.ndarray:
-    """Codes of an obs column in known categories, int64.
+    Parameters
+    ----------
+    data
+        AnnData or MuData.
+    model
+        Name of the model's class.
+    setup
+        The call that sets data up for it, for messages.
 
     Raises
     ------
     InvalidDataError
-        If a value is missing or is not among the categories.
+        If there is no data object.
+    MissingKeyError
+        If the data were not set up for this model.
     """
-    column = _column(obs, name, argument)
-    _refuse_missing(column, name, argument)
-    codes = pd.Index(list(categories), dtype=object).get_indexer(column.astype(object))
-    if (codes < 0).any():
-        unseen = sorted({str(v) for v in column[codes < 0]})
-        msg = (
-            f'{argument}="{name}" has categories the model was not trained with: {unseen[:10]}; '
-            f"it knows {[str(c) for c in categories][:10]}. Map new batches with load_query_data"
-        )
+    setup = setup or f"{model}.setup_anndata(adata)"
+    if not hasattr(data, "uns"):
+        msg = f"{model} needs a data object that {setup} was called on, got {type(data).__name__}"
         raise InvalidDataError(msg)
-    return codes.astype(np.int64)
-
-
-def _column(obs: pd.DataFrame, name: str, argument: str) -> pd.Series:
-    if name not in obs.columns:
-        raise missing_key(argument, name, "obs", obs.columns)
-    return obs[name]
-
-
-def _refuse_missing(column: pd.Series, name: str, argument: str) -> None:
-    if column.isna().any():
-        msg = (
-            f'{argument}="{name}" has missing values in {int(column.isna().sum())} cells; '
-            "fill or drop them"
-        )
-        raise InvalidDataError(msg)
-
-
-def _categories(column: pd.Series, name: str, argument: str) -> tuple[Any, ...]:
-    _refuse_missing(column, name, argument)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        present = column.cat.remove_unused_categories().cat.categories
-    else:
-        present = np.unique(column.to_numpy())
-    return tuple(v.item() if isinstance(v, np.generic) else v for v in present)
+    stored = _stored(data)
+    if model not in stored:
+        others = f" (it was set up for {', '.join(stored)})" if stored else ""
+        msg = f"this data object was not set up for {model}{others}: call {setup} first"
+        raise MissingKeyError(msg)
+    try:
+        return Schema.from_json(stored[model])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f'uns["{UNS_KEY}"] holds something else than {model} left there: call {setup} again'
+        raise InvalidDataError(msg) from error

@@ -6,15 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from vivace._types import Keys
-from vivace.data.checks import (
-    check_counts,
-    check_log_normalised,
-    check_object,
-    warn_of_small_categories,
+from vivace.data.checks import check_object, warn_of_small_categories
+from vivace.data.columns import (
+    categories_of,
+    column,
+    numbers_of,
+    read_key,
+    read_keys,
+    read_names,
+    refuse_missing,
 )
-from vivace.data.schema import Field, Schema, categorical_field, codes_of, numeric_field
-from vivace.errors import InvalidArgumentError
+from vivace.data.matrices import Facts, read_matrix, warn_of_empty_cells
+from vivace.data.schema import Field, Schema
 
 
 def count_schema(
@@ -30,11 +36,18 @@ def count_schema(
 ) -> Schema:
     """Check an AnnData of counts and describe it."""
     check_object(adata)
-    integer = check_counts(adata, layer)
+    setup_args = {
+        **read_names(layer=layer, batch_key=batch_key, labels_key=labels_key),
+        **read_names(size_factor_key=size_factor_key),
+        "categorical_covariate_keys": read_keys(CATEGORICAL, categorical_covariate_keys),
+        "continuous_covariate_keys": read_keys(CONTINUOUS, continuous_covariate_keys),
+    }
+    source, facts = read_matrix(adata, layer, "whole")
+    warn_of_empty_cells(source)
     fields = [
-        Field(Keys.X, "matrix", () if layer is None else (layer,)),
-        _one_column(adata, Keys.BATCH, batch_key, "batch_key"),
-        _one_column(adata, Keys.LABELS, labels_key, "labels_key"),
+        matrix_field(Keys.X, layer, facts),
+        one_column(adata, Keys.BATCH, batch_key, "batch_key"),
+        one_column(adata, Keys.LABELS, labels_key, "labels_key"),
     ]
     if size_factor_key is not None:
         fields.append(
@@ -42,16 +55,8 @@ def count_schema(
                 adata.obs, Keys.SIZE_FACTOR, [size_factor_key], "size_factor_key", positive=True
             )
         )
-    fields += _covariates(adata, categorical_covariate_keys, continuous_covariate_keys)
-    setup_args = {
-        "layer": layer,
-        "batch_key": batch_key,
-        "labels_key": labels_key,
-        "size_factor_key": size_factor_key,
-        "categorical_covariate_keys": list(categorical_covariate_keys or []),
-        "continuous_covariate_keys": list(continuous_covariate_keys or []),
-    }
-    return Schema(model, tuple(map(str, adata.var_names)), tuple(fields), setup_args, integer)
+    fields += covariates(adata, categorical_covariate_keys, continuous_covariate_keys)
+    return Schema(model, tuple(map(str, adata.var_names)), tuple(fields), setup_args, facts.whole)
 
 
 def normalised_schema(
@@ -67,57 +72,81 @@ def normalised_schema(
 ) -> Schema:
     """Check an AnnData of log-normalised values, or of counts to be normalised, and describe it."""
     check_object(adata)
+    setup_args = {
+        **read_names(layer=layer, batch_key=batch_key),
+        "categorical_covariate_keys": read_keys(CATEGORICAL, categorical_covariate_keys),
+        "continuous_covariate_keys": read_keys(CONTINUOUS, continuous_covariate_keys),
+        "weight_batches": bool(weight_batches),
+        "normalize": bool(normalise),
+    }
+    source, facts = read_matrix(adata, layer, "whole" if normalise else "logged")
     if normalise:
-        check_counts(adata, layer)
+        warn_of_empty_cells(source)
+        field = replace(matrix_field(Keys.X, layer, facts), transform="log_normalise")
     else:
-        check_log_normalised(adata, layer)
-    batch = _one_column(adata, Keys.BATCH, batch_key, "batch_key")
-    transform = "log_normalise" if normalise else ""
+        field = replace(matrix_field(Keys.X, layer, facts), expected="logged")
+    batch = one_column(adata, Keys.BATCH, batch_key, "batch_key")
     fields = [
-        Field(Keys.X, "matrix", () if layer is None else (layer,), transform=transform),
+        field,
         batch,
-        *_covariates(adata, categorical_covariate_keys, continuous_covariate_keys),
+        *covariates(adata, categorical_covariate_keys, continuous_covariate_keys),
     ]
     if weight_batches:
         fields.append(replace(batch, key=Keys.BATCH_WEIGHTS, kind="balance"))
-    setup_args = {
-        "layer": layer,
-        "batch_key": batch_key,
-        "categorical_covariate_keys": list(categorical_covariate_keys or []),
-        "continuous_covariate_keys": list(continuous_covariate_keys or []),
-        "weight_batches": weight_batches,
-        "normalize": normalise,
-    }
     return Schema(model, tuple(map(str, adata.var_names)), tuple(fields), setup_args, normalise)
 
 
-def _covariates(
-    adata: Any, categorical: Sequence[str] | None, continuous: Sequence[str] | None
+CATEGORICAL, CONTINUOUS = "categorical_covariate_keys", "continuous_covariate_keys"
+
+
+# fields -----------------------------------------------------------------------------------------
+
+
+def matrix_field(key: str, layer: str | None, facts: Facts, **options: Any) -> Field:
+    """A matrix of counts, which have to be whole numbers later if they are now."""
+    expected = "whole" if facts.whole else "counts"
+    return Field(key, "matrix", () if layer is None else (layer,), expected=expected, **options)
+
+
+def covariates(
+    data: Any, categorical: Sequence[str] | None, continuous: Sequence[str] | None
 ) -> list[Field]:
+    """Fields of further covariates, those that there are."""
     found = []
-    if categorical:
-        argument = "categorical_covariate_keys"
-        names = _names(categorical, argument)
-        found.append(categorical_field(adata.obs, Keys.CAT_COVS, names, argument))
-    if continuous:
-        argument = "continuous_covariate_keys"
-        names = _names(continuous, argument)
-        found.append(numeric_field(adata.obs, Keys.CONT_COVS, names, argument))
+    names = read_keys(CATEGORICAL, categorical)
+    if names:
+        found.append(categorical_field(data.obs, Keys.CAT_COVS, names, CATEGORICAL))
+    names = read_keys(CONTINUOUS, continuous)
+    if names:
+        found.append(numeric_field(data.obs, Keys.CONT_COVS, names, CONTINUOUS))
     return found
 
 
-def _one_column(adata: Any, key: str, column: str | None, argument: str) -> Field:
-    if column is None:
+def one_column(data: Any, key: str, name: str | None, argument: str) -> Field:
+    """A categorical field of one column, or of none."""
+    name = read_key(argument, name)
+    if name is None:
         return Field(key, "categorical")
-    field = categorical_field(adata.obs, key, [column], argument)
-    categories = field.categories[0]
-    codes = codes_of(adata.obs, column, categories, argument).ravel()
-    warn_of_small_categories(codes, column, categories)
+    field = categorical_field(data.obs, key, [name], argument)
+    codes = categories_of(column(data.obs, name, argument), name, argument)[0]
+    warn_of_small_categories(codes, name, field.categories[0])
     return field
 
 
-def _names(names: Sequence[str], argument: str) -> list[str]:
-    if isinstance(names, str):
-        msg = f'{argument}="{names}" must be a list of names: ["{names}"]'
-        raise InvalidArgumentError(msg)
-    return list(names)
+def categorical_field(obs: pd.DataFrame, key: str, names: Sequence[str], argument: str) -> Field:
+    """Categories of obs columns, none of which may lack a value."""
+    found = []
+    for name in names:
+        values = column(obs, name, argument)
+        refuse_missing(values, name, argument)
+        found.append(tuple(categories_of(values, name, argument)[1]))
+    return Field(key, "categorical", tuple(names), tuple(found))
+
+
+def numeric_field(
+    obs: pd.DataFrame, key: str, names: Sequence[str], argument: str, *, positive: bool = False
+) -> Field:
+    """Numeric obs columns, checked."""
+    for name in names:
+        numbers_of(column(obs, name, argument), name, argument, positive=positive)
+    return Field(key, "numeric", tuple(names))

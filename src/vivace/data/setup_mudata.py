@@ -11,9 +11,12 @@ import pandas as pd
 from scipy import sparse
 
 from vivace._types import Keys
-from vivace.data.checks import check_finite, get_matrix, is_integer
-from vivace.data.paired import modality, obsm_column
-from vivace.data.schema import Field, Schema, categorical_field, numeric_field
+from vivace.data.columns import column, read_keys, read_names, text_of
+from vivace.data.matrices import find_matrix, name_of, read_matrix, row_totals
+from vivace.data.paired import for_all_cells, modality, size_factors
+from vivace.data.schema import Field, Schema
+from vivace.data.setup import CATEGORICAL, CONTINUOUS, covariates, matrix_field, one_column
+from vivace.data.sources.canonical import canonical
 from vivace.errors import InvalidDataError, VivaceWarning, missing_key
 
 MODALITIES = {"rna_layer": "rna", "junc_ratio_layer": "splicing"}
@@ -42,17 +45,24 @@ def splicing_schema(
 ) -> Schema:
     """Check a MuData and describe it; see ``SPLICEVI.setup_mudata``."""
     names = {**MODALITIES, **dict(modalities or {})}
+    keys = read_names(
+        rna_layer=rna_layer,
+        junc_counts_layer=junc_counts_layer,
+        batch_key=batch_key,
+        labels_key=labels_key,
+        size_factor_key=size_factor_key,
+    )
     genes = modality(mdata, names["rna_layer"], "rna_layer")
     junctions = modality(mdata, names["junc_ratio_layer"], "junc_ratio_layer")
-    counts_layer = junc_counts_layer
+    counts_layer = keys["junc_counts_layer"]
     if counts_layer is None and JUNCTION_LAYER in junctions.layers:
         counts_layer = JUNCTION_LAYER
-    check_finite(get_matrix(genes, rna_layer, "rna_layer"), "the expression layer")
-    counts = get_matrix(junctions, counts_layer, "junc_counts_layer")
-    check_finite(counts, f'the junction counts ("{counts_layer or "X"}")')
+    expression, of_genes = read_matrix(genes, rna_layer, "whole", argument="rna_layer")
+    # junction counts that are no whole numbers are warned of below, in the words of splicing
+    _, of_junctions = read_matrix(junctions, counts_layer, "counts", argument="junc_counts_layer")
     events = event_ids(junctions, event_key)
     codes = np.unique(events, return_inverse=True)[1]
-    counts = sparse.csr_array(counts, dtype=np.float64)
+    counts = _exact(junctions, counts_layer)
     check_derived_layers(
         junctions,
         counts,
@@ -62,91 +72,60 @@ def splicing_schema(
         mask=_given_or_there(junctions, psi_mask_layer, MASK_LAYERS, "psi_mask_layer"),
     )
     kept = kept_junctions(codes, drop_singletons=drop_singletons)
-    warn_of_splicing(junctions, counts, codes, event_key)
-    layers = [() if layer is None else (layer,) for layer in (rna_layer, counts_layer)]
+    warn_of_splicing(junctions, counts, codes, event_key, whole=of_junctions.whole)
     fields = [
-        Field(Keys.X, "matrix", layers[0]),
-        Field(
+        matrix_field(Keys.X, rna_layer, of_genes, modality=names["rna_layer"]),
+        matrix_field(
             Keys.JUNCTIONS,
-            "matrix",
-            layers[1],
-            (tuple(map(str, junctions.var_names[kept])), tuple(map(str, events[kept]))),
+            counts_layer,
+            of_junctions,
+            modality=names["junc_ratio_layer"],
+            categories=(tuple(junctions.var_names[kept]), tuple(events[kept])),
         ),
         Field(Keys.CELL_INDEX, "index"),
-        *_covariates(
-            mdata, batch_key, labels_key, categorical_covariate_keys, continuous_covariate_keys
-        ),
+        one_column(mdata, Keys.BATCH, batch_key, "batch_key"),
+        one_column(mdata, Keys.LABELS, labels_key, "labels_key"),
+        *covariates(mdata, categorical_covariate_keys, continuous_covariate_keys),
     ]
     if size_factor_key is not None:
-        fields.append(_size_factor(mdata, genes, rna_layer, size_factor_key))
+        expressed = row_totals(for_all_cells(expression, genes, mdata)) > 0
+        size_factors(mdata, size_factor_key, expressed)  # refuses what cannot be used
+        kind = "obsm" if size_factor_key in mdata.obsm else "numeric"
+        fields.append(Field(Keys.SIZE_FACTOR, kind, (size_factor_key,)))
     setup_args = {
-        "rna_layer": rna_layer,
+        **keys,
         "junc_counts_layer": counts_layer,
-        "batch_key": batch_key,
-        "labels_key": labels_key,
-        "size_factor_key": size_factor_key,
-        "categorical_covariate_keys": list(categorical_covariate_keys or []),
-        "continuous_covariate_keys": list(continuous_covariate_keys or []),
+        "categorical_covariate_keys": read_keys(CATEGORICAL, categorical_covariate_keys),
+        "continuous_covariate_keys": read_keys(CONTINUOUS, continuous_covariate_keys),
         "modalities": names,
         "event_key": event_key,
         "drop_singletons": drop_singletons,
     }
     gene_names = tuple(map(str, genes.var_names))
-    return Schema(model, gene_names, tuple(fields), setup_args, is_integer(counts))
+    return Schema(model, gene_names, tuple(fields), setup_args, of_junctions.whole)
 
 
-def _covariates(mdata, batch_key, labels_key, categorical, continuous) -> list[Field]:
-    fields = []
-    for key, column, argument in (
-        (Keys.BATCH, batch_key, "batch_key"),
-        (Keys.LABELS, labels_key, "labels_key"),
-    ):
-        empty = Field(key, "categorical")
-        fields.append(
-            empty if column is None else categorical_field(mdata.obs, key, [column], argument)
-        )
-    if categorical:
-        argument = "categorical_covariate_keys"
-        fields.append(categorical_field(mdata.obs, Keys.CAT_COVS, list(categorical), argument))
-    if continuous:
-        argument = "continuous_covariate_keys"
-        fields.append(numeric_field(mdata.obs, Keys.CONT_COVS, list(continuous), argument))
-    return fields
-
-
-def _size_factor(mdata: Any, genes: Any, rna_layer: str | None, key: str) -> Field:
-    """A size factor from ``obsm`` or ``obs``, positive wherever there is expression."""
-    in_obsm = key in mdata.obsm
-    if not in_obsm and key not in mdata.obs:
-        have = [*mdata.obsm, *mdata.obs.columns]
-        raise missing_key("size_factor_key", key, "mdata.obsm and mdata.obs", have)
-    values = obsm_column(mdata, key) if in_obsm else mdata.obs[key].to_numpy(dtype=np.float64)
-    totals = np.asarray(get_matrix(genes, rna_layer).sum(axis=1)).ravel()
-    rows = genes.obs_names.get_indexer(mdata.obs_names)
-    expressed = (rows >= 0) & (totals[rows] > 0)
-    if not np.isfinite(values[expressed]).all() or (values[expressed] <= 0).any():
-        msg = f'size_factor_key="{key}" must be finite and > 0 in every cell with expression'
-        raise InvalidDataError(msg)
-    return Field(Keys.SIZE_FACTOR, "obsm" if in_obsm else "numeric", (key,))
+def _exact(part: Any, layer: str | None) -> sparse.csr_array:
+    """A matrix as it is stored, CSR float64."""
+    where = name_of(layer)
+    return sparse.csr_array(canonical(find_matrix(part, layer), where), dtype=np.float64)
 
 
 def event_ids(junctions: Any, event_key: str) -> np.ndarray:
     """Event of each junction, (J,) text; none may be missing."""
-    if event_key not in junctions.var:
-        raise missing_key("event_key", event_key, "splicing.var", junctions.var.columns)
-    column = junctions.var[event_key]
-    if column.isna().any():
-        first = junctions.var_names[column.isna().to_numpy()][0]
+    events = column(junctions.var, event_key, "event_key", "splicing.var")
+    if events.isna().any():
+        first = junctions.var_names[events.isna().to_numpy()][0]
         msg = (
-            f'splicing.var["{event_key}"] is missing for {int(column.isna().sum())} junctions, such as '
+            f'splicing.var["{event_key}"] is missing for {int(events.isna().sum())} junctions, such as '
             f'"{first}"; give each an event or drop them'
         )
         raise InvalidDataError(msg)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        unused = len(column.cat.categories) - column.nunique()
+    if isinstance(events.dtype, pd.CategoricalDtype):
+        unused = len(events.cat.categories) - events.nunique()
         if unused:
             _warn(f'splicing.var["{event_key}"] has {unused} unused categories; they are left out')
-    return column.astype(str).to_numpy()
+    return np.array([text_of(event) for event in events])
 
 
 def kept_junctions(codes: np.ndarray, *, drop_singletons: bool) -> np.ndarray:
@@ -207,8 +186,8 @@ def check_derived_layers(
         return
     truth = expand_events(event_totals(counts, codes), codes)
     if totals is not None:
-        given = sparse.csr_array(junctions.layers[totals], dtype=np.float64)
-        check_finite(given, f'layer "{totals}"')
+        read_matrix(junctions, totals, "counts")
+        given = _exact(junctions, totals)
         if (counts - given).max() > 1e-6:
             msg = f'layer "{totals}": a junction has more reads than its event'
             raise InvalidDataError(msg)
@@ -219,10 +198,10 @@ def check_derived_layers(
             )
             raise InvalidDataError(msg)
     if mask is not None:
-        _check_mask(sparse.csr_array(junctions.layers[mask], dtype=np.float64), truth, mask)
+        _check_mask(_exact(junctions, mask), truth, mask)
     if ratios is not None:
-        given = sparse.csr_array(junctions.layers[ratios], dtype=np.float64)
-        check_finite(given, f'layer "{ratios}"')
+        read_matrix(junctions, ratios, "counts")
+        given = _exact(junctions, ratios)
         inverse = truth.copy()
         inverse.data = 1 / inverse.data
         if abs(given - counts * inverse).max() > 1e-4:
@@ -249,10 +228,10 @@ def _check_mask(given: sparse.csr_array, truth: sparse.csr_array, name: str) -> 
 
 
 def warn_of_splicing(
-    junctions: Any, counts: sparse.csr_array, codes: np.ndarray, event_key: str
+    junctions: Any, counts: sparse.csr_array, codes: np.ndarray, event_key: str, *, whole: bool
 ) -> None:
     """Warn of what weakens a model without making it wrong."""
-    if not is_integer(counts):
+    if not whole:
         _warn("junction counts are not whole numbers; raw reads are expected")
     n_empty = int((counts.sum(axis=1) == 0).sum())
     if n_empty:

@@ -77,7 +77,7 @@ def compare_groups(
     model
         Whose cells are compared.
     adata
-        Other cells of the same genes; None for the model's own.
+        Other cells of the same genes, or cells that were read already; None for the model's own.
     draw_scales
         ``f(rows, batch)``: one draw of normalised expression of each row, decoded for a batch.
     which
@@ -91,14 +91,15 @@ def compare_groups(
     count_blocks
         ``f(rows)``: raw counts, block by block; default the model's.
     """
-    plan = groups.make_plan((model.adata if adata is None else adata).obs, *which)
+    cells = model._cells(adata)
+    plan = groups.make_plan(cells.obs, *which)
     if filter_outlier_cells:
         plan = groups.keep_inliers(
-            plan, lambda rows: latent.latent_mean(model.module, model._loader(adata, rows))
+            plan, lambda rows: latent.latent_mean(model.module, model._loader(cells, rows))
         )
     return differential.differential_expression(
         draw_scales,
-        count_blocks or model._cells(adata).blocks,
+        count_blocks or cells.blocks,
         model.var_names,
         plan,
         options=options,

@@ -15,8 +15,10 @@ import torch
 from vivace._settings import seeded, settings
 from vivace._types import Keys
 from vivace.data import Cells, Loader, Schema, Split, split_cells
+from vivace.data.columns import text_of
 from vivace.data.loader import DEFAULT_BATCH_SIZE
 from vivace.data.schema import read_schema
+from vivace.data.selection import cell_rows, name_positions
 from vivace.errors import (
     InvalidArgumentError,
     ModelFileError,
@@ -53,6 +55,8 @@ class BaseModel(ABC):
     """Share of training cells if none is given; None means the common 0.9."""
     split_type: ClassVar[type[Split]] = Split
     """What the rows of a split are kept as; a model with more to keep of them has its own."""
+    cells_type: ClassVar[type[Cells]] = Cells
+    """What reads the data object."""
 
     def __init__(self, adata: Any, **options):
         self._assemble(read_schema(adata, type(self).__name__), options, adata)
@@ -66,7 +70,7 @@ class BaseModel(ABC):
         self.training: dict[str, Any] = {}
         self.query: dict[str, Any] | None = None  # of a query model: what of its reference is fixed
         self._history = History()
-        self._cells_seen: tuple[Any, Cells] | None = None
+        self._cells_seen: Cells | None = None
         with seeded(settings.seed):
             self.module = self._build_module()
         self.module.eval()
@@ -122,34 +126,28 @@ class BaseModel(ABC):
     # cells --------------------------------------------------------------------------------------
 
     def _cells(self, adata: Any = None) -> Cells:
-        """The cells of ``adata``, or of the model's own data, as the schema sees them."""
-        if adata is None:
-            adata = self.adata
-        if adata is None:
+        """The cells of ``adata``, or of the model's own data, as the schema sees them now.
+
+        A question asks for them once and passes them on in place of ``adata``, so that all of its
+        answer is of one state of the data.
+        """
+        if isinstance(adata, Cells):
+            return adata
+        data = self.adata if adata is None else adata
+        if data is None:
             msg = "this model was loaded without data: pass adata="
             raise InvalidArgumentError(msg)
-        # the data may have been changed since, which only the most recent object is checked for
-        if self._cells_seen is None or self._cells_seen[0] is not adata:
-            self._cells_seen = (adata, Cells(adata, self.schema))
-        return self._cells_seen[1]
+        if self._cells_seen is None or not self._cells_seen.still_hold(data):
+            self._cells_seen = self.cells_type(data, self.schema)
+        return self._cells_seen
 
-    def _rows(self, cells: Cells, indices: Any) -> np.ndarray:
-        """Row numbers from None (all), row numbers, or a mask."""
-        if indices is None:
-            return np.arange(cells.n_cells)
-        rows = np.asarray(indices)
-        if rows.dtype == bool:
-            if len(rows) != cells.n_cells:
-                msg = f"indices is a mask of {len(rows)} values for {cells.n_cells} cells"
-                raise InvalidArgumentError(msg)
-            return np.flatnonzero(rows)
-        rows = rows.astype(np.int64).reshape(-1)
-        if len(rows) and (rows.min() < -cells.n_cells or rows.max() >= cells.n_cells):
-            msg = (
-                f"indices must lie in 0 .. {cells.n_cells - 1}; found {rows.min()} .. {rows.max()}"
-            )
-            raise InvalidArgumentError(msg)
-        return rows % cells.n_cells
+    def _rows(self, cells: Cells, indices: Any, argument: str = "indices") -> np.ndarray:
+        """Row numbers of chosen cells, see :func:`vivace.data.selection.cell_rows`."""
+        return cell_rows(indices, cells.obs_names, argument)
+
+    def _are_those_of_training(self, cells: Cells) -> bool:
+        """Whether row numbers kept in training mean these cells."""
+        return cells.data is self.adata and self.training.get("cells") in (None, cells.digest)
 
     def _loader(self, adata: Any = None, indices: Any = None, batch_size: int | None = None):
         """Minibatches of cells in order, to ask questions of."""
@@ -163,12 +161,12 @@ class BaseModel(ABC):
         """Codes of one or several batch categories; None stays the observed batch."""
         if transform_batch is None:
             return [None]
-        names = (
-            list(transform_batch)
-            if isinstance(transform_batch, Sequence | np.ndarray)
-            and not isinstance(transform_batch, str)
-            else [transform_batch]
-        )
+        several = isinstance(transform_batch, Sequence | np.ndarray | pd.Index)
+        several = several and not isinstance(transform_batch, str | bytes)
+        names = [
+            None if name is None else text_of(name)
+            for name in (transform_batch if several else [transform_batch])
+        ]
         field = self.schema.field(Keys.BATCH)
         known = list(field.categories[0]) if field and field.categories else []
         unknown = [n for n in names if n is not None and n not in known]
@@ -177,14 +175,9 @@ class BaseModel(ABC):
             raise InvalidArgumentError(msg)
         return [None if n is None else known.index(n) for n in names]
 
-    def _gene_positions(self, gene_list: Sequence[str] | None) -> np.ndarray | None:
-        """Positions of genes in the model's order; unknown genes raise."""
-        if gene_list is None:
-            return None
-        unknown = [g for g in gene_list if g not in set(self.schema.var_names)]
-        if unknown:
-            raise missing_key("gene_list", unknown[0], "the model's genes", self.schema.var_names)
-        return np.flatnonzero(self.var_names.isin(list(gene_list)))
+    def _gene_positions(self, gene_list: Any) -> np.ndarray | None:
+        """Positions of genes in the order asked for; unknown genes raise."""
+        return name_positions(gene_list, self.var_names, "gene_list", "gene")
 
     def _library_prior(self, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of the log library size in each batch, two (1, n_batch) arrays."""
@@ -370,6 +363,7 @@ class BaseModel(ABC):
             "n_train": train.n_obs,
             "n_validation": 0 if validation is None else validation.n_obs,
             "device": str(self.device),
+            "cells": self._cells().digest,
         }
 
     # files --------------------------------------------------------------------------------------

@@ -19,9 +19,10 @@ from vivace.analysis import (
     fit_quality,
     latent,
 )
+from vivace.data.columns import read_names, text_of
 from vivace.data.loader import ENCODING_BATCH_SIZE
-from vivace.data.schema import Field, categorical_field, write_schema
-from vivace.data.setup import count_schema
+from vivace.data.schema import Field, write_schema
+from vivace.data.setup import categorical_field, count_schema
 from vivace.errors import InvalidDataError, UnsupportedError
 from vivace.models import answers
 from vivace.models.base import BaseModel
@@ -145,11 +146,10 @@ class CondSCVI(BaseModel):
         schema = count_schema(
             adata, cls.__name__, layer=layer, batch_key=batch_key, labels_key=labels_key
         )
+        fine = read_names(fine_labels_key=fine_labels_key)
         if fine_labels_key is not None:
             schema = schema.with_field(fine_field(adata.obs, fine_labels_key, unlabeled_category))
-        schema.setup_args.update(
-            fine_labels_key=fine_labels_key, unlabeled_category=unlabeled_category
-        )
+        schema.setup_args.update(**fine, unlabeled_category=text_of(unlabeled_category))
         write_schema(adata, schema)
 
     def _build_module(self) -> VAEC:
@@ -254,15 +254,15 @@ class CondSCVI(BaseModel):
         self._loader()  # refuses a model that is not trained
         if self.module.prior == "mog":
             return deconvolution.learned_prior(self.module)
-        cells, obs = self._cells(adata), (self.adata if adata is None else adata).obs
-        means, variances = latent.latent_distribution(self.module, self._loader(adata))
+        cells = self._cells(adata)
+        means, variances = latent.latent_distribution(self.module, self._loader(cells))
         return deconvolution.vamp_prior(
             means,
             variances,
             cells.columns[Keys.LABELS][:, 0],
             len(self.labels),
             p,
-            clusters=obs[CLUSTER_COLUMN].to_numpy() if CLUSTER_COLUMN in obs else None,
+            clusters=cells.obs[CLUSTER_COLUMN].to_numpy() if CLUSTER_COLUMN in cells.obs else None,
         )
 
     # types --------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ class CondSCVI(BaseModel):
             raise UnsupportedError(msg)
         cells = self._cells(adata)
         shares = deconvolution.fine_probabilities(
-            self.module, self._loader(adata, indices, batch_size), use_mean=use_posterior_mean
+            self.module, self._loader(cells, indices, batch_size), use_mean=use_posterior_mean
         )
         if not soft:
             return np.asarray(self.fine_labels, dtype=object)[shares.argmax(1)]
@@ -348,7 +348,7 @@ class CondSCVI(BaseModel):
         transform_batch
             Batch to decode for: a category, or a list of them to average over; default the observed.
         gene_list
-            Genes to return, in the model's order.
+            Genes to return, in this order; one name stands for a list of one.
         library_size
             Multiplies the shares; "latent" gives the mean of the counts instead.
         n_samples
@@ -365,10 +365,10 @@ class CondSCVI(BaseModel):
         (n, G) DataFrame of cells by genes or array; (S, n, G) array for ``n_samples > 1`` without
         ``return_mean``.
         """
-        genes = self._gene_positions(gene_list)
+        cells, genes = self._cells(adata), self._gene_positions(gene_list)
         values = expression.normalized_expression(
             self.module,
-            self._loader(adata, indices, batch_size),
+            self._loader(cells, indices, batch_size),
             transform_batch=self._batch_codes(transform_batch),
             genes=genes,
             library_size=library_size,
@@ -377,7 +377,7 @@ class CondSCVI(BaseModel):
         )
         names = self.var_names if genes is None else self.var_names[genes]
         return answers.cells_table(
-            self, values, adata, indices, names, average=return_mean, as_array=return_numpy
+            self, values, cells, indices, names, average=return_mean, as_array=return_numpy
         )
 
     def get_likelihood_parameters(
@@ -469,14 +469,15 @@ batch_correction, batchid1, batchid2, fdr_target, filter_outlier_cells, **kwargs
         options = differential.DifferentialOptions.from_kwargs(
             mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
         )
+        cells = self._cells(adata)
 
         def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
-            loader = self._loader(adata, rows, batch_size)
+            loader = self._loader(cells, rows, batch_size)
             return expression.normalized_expression(self.module, loader, transform_batch=[batch])
 
         return answers.compare_groups(
             self,
-            adata,
+            cells,
             draw_scales,
             (groupby, group1, group2, idx1, idx2),
             answers.batches_to_decode(self, batch_correction, batchid1, batchid2),
@@ -530,6 +531,7 @@ batch_correction, batchid1, batchid2, fdr_target, filter_outlier_cells, **kwargs
 def fine_field(obs: pd.DataFrame, column: str, unlabeled: str) -> Field:
     """Fine labels whose last category is the unlabelled one, whether or not it occurs."""
     field = categorical_field(obs, Keys.FINE_LABELS, [column], "fine_labels_key")
+    unlabeled = text_of(unlabeled)
     known = tuple(c for c in field.categories[0] if c != unlabeled)
     if not known:
         msg = f'fine_labels_key="{column}" holds nothing but "{unlabeled}"; at least one label is needed'

@@ -14,7 +14,8 @@ from scipy import sparse
 from vivace._settings import seeded
 from vivace._types import Keys, Minibatch
 from vivace.analysis import differential, expression, fit_quality, groups, latent, populations
-from vivace.data import Loader, Split, ZippedLoader, split_cells
+from vivace.data import Cells, Loader, Split, ZippedLoader, split_cells
+from vivace.data.columns import text_of
 from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import write_schema
 from vivace.data.setup import count_schema
@@ -253,8 +254,11 @@ class ContrastiveVI(BaseModel):
             target_indices if isinstance(target_indices, Mapping) else {ONE_TARGET: target_indices}
         )
         cells = self._cells()
-        background = self._rows(cells, _array(background_indices))
-        targets = {str(name): self._rows(cells, _array(rows)) for name, rows in given.items()}
+        background = self._population(cells, background_indices, "background_indices")
+        targets = {
+            text_of(name): self._population(cells, rows, "target_indices")
+            for name, rows in given.items()
+        }
         _check_apart({"background_indices": background, **targets})
         self._to_train = (background, targets)
         super().train(max_epochs=max_epochs, **train_options)
@@ -326,12 +330,19 @@ class ContrastiveVI(BaseModel):
 
     # populations --------------------------------------------------------------------------------
 
-    def _is_target(self, adata: Any, rows: np.ndarray, population: str | None) -> np.ndarray:
+    def _population(self, cells: Cells, rows: Any, argument: str) -> np.ndarray:
+        """Rows of a population, which has to be named."""
+        if rows is None:
+            msg = f"{argument} is needed: rows, a mask or names of the cells of each population"
+            raise InvalidArgumentError(msg)
+        return self._rows(cells, rows, argument)
+
+    def _is_target(self, cells: Cells, rows: np.ndarray, population: str | None) -> np.ndarray:
         """Which of these rows have a salient state, (n,) bool."""
         check_choice("population", population, (None, *POPULATIONS))
         if population is not None:
             return np.full(len(rows), population == "target")
-        if (adata is not None and adata is not self.adata) or self.split is None:
+        if self.split is None or not self._are_those_of_training(cells):
             msg = 'say what these cells are: population="background" or population="target"'
             raise InvalidArgumentError(msg)
         return ~np.isin(rows, self.split.background)
@@ -345,13 +356,14 @@ class ContrastiveVI(BaseModel):
         ask: Callable[[Population, Loader], Any],
     ) -> tuple[list[Any], np.ndarray]:
         """Answers for the cells of each population, and the order that puts all of them in place."""
-        rows = self._rows(self._cells(adata), indices)
-        is_target = self._is_target(adata, rows, population)
+        cells = self._cells(adata)
+        rows = self._rows(cells, indices)
+        is_target = self._is_target(cells, rows, population)
         found, places = [], []
         for salient in (False, True):
             at = np.flatnonzero(is_target == salient)
             if len(at):
-                loader = self._loader(adata, rows[at], batch_size)
+                loader = self._loader(cells, rows[at], batch_size)
                 found.append(ask(Population(self.module, salient=salient), loader))
                 places.append(at)
         return found, np.argsort(np.concatenate([*places, np.empty(0, dtype=np.int64)]))
@@ -496,7 +508,7 @@ class ContrastiveVI(BaseModel):
         transform_batch
             Batch to decode for: a category, or a list of them to average over; default the observed.
         gene_list
-            Genes to return, in the model's order.
+            Genes to return, in this order; one name stands for a list of one.
         library_size
             Multiplies the shares; "latent" gives the mean of the counts instead.
         n_samples
@@ -516,6 +528,7 @@ class ContrastiveVI(BaseModel):
         for one draw, the same background state; each a (n, G) DataFrame of cells by genes or array;
         (S, n, G) arrays for ``n_samples > 1`` without ``return_mean``; (n_samples_overall, G) arrays.
         """
+        adata = self._cells(adata)
         rows = self._drawn_rows(adata, indices, n_samples, n_samples_overall)
         seed = answers.draw_seed()
         found = {}
@@ -605,11 +618,11 @@ batch_size, return_mean, return_numpy, use_mean
         if (expression_type is None) == (indices_to_return_salient is None):
             msg = "give either expression_type or indices_to_return_salient, and not both"
             raise InvalidArgumentError(msg)
+        adata = self._cells(adata)
         rows = self._drawn_rows(adata, indices, n_samples, n_samples_overall)
         if expression_type is None:
-            cells = self._cells(adata)
-            salient = self._rows(cells, _array(indices_to_return_salient))
-            inside = np.isin(self._rows(cells, indices), salient).all()
+            salient = self._rows(adata, indices_to_return_salient, "indices_to_return_salient")
+            inside = np.isin(self._rows(adata, indices), salient).all()
             expression_type = "salient" if inside else "background"
         check_choice("expression_type", expression_type, KINDS)
         return self._expression(
@@ -820,17 +833,17 @@ batch_size, return_mean, return_numpy, use_mean
         MissingKeyError
             If ``groupby`` or a group does not exist.
         """
-        cells, obs = self._cells(adata), (self.adata if adata is None else adata).obs
-        plan = groups.make_plan(obs, groupby, group1, group2, idx1, idx2)
+        cells = self._cells(adata)
+        plan = groups.make_plan(cells.obs, groupby, group1, group2, idx1, idx2)
         as_background = np.zeros(len(plan.sets), dtype=bool)
         if target_idx is not None:
-            target = self._rows(cells, _array(target_idx))
+            target = self._rows(cells, target_idx, "target_idx")
             as_background = np.array([not np.isin(rows, target).all() for rows in plan.sets])
         options = differential.DifferentialOptions.from_kwargs(
             mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
         )
         batches = answers.batches_to_decode(self, batch_correction, batchid1, batchid2)
-        return self._compare(adata, plan, as_background, options, batches, n_samples, batch_size)
+        return self._compare(cells, plan, as_background, options, batches, n_samples, batch_size)
 
     def salient_differential_expression(
         self,
@@ -866,18 +879,14 @@ batch_size, return_mean, return_numpy, use_mean
         InvalidArgumentError
             If other cells are given without saying which, or a set of cells is empty.
         """
-        if indices is None and adata is not None and adata is not self.adata:
+        cells = self._cells(adata)
+        if indices is None and not self._are_those_of_training(cells):
             msg = "indices: say which cells of adata are target cells"
             raise InvalidArgumentError(msg)
         given = self.conditions if indices is None else indices
         if not isinstance(given, Mapping):
             given = {ONE_TARGET: given}
-        cells = self._cells(adata)
-        sets = [self._rows(cells, _array(rows)) for rows in given.values()]
-        empty = [name for name, rows in zip(given, sets, strict=True) if len(rows) == 0]
-        if empty:
-            msg = f'indices: condition "{empty[0]}" has no cells'
-            raise InvalidArgumentError(msg)
+        sets = [self._rows(cells, rows, f'indices["{name}"]') for name, rows in given.items()]
         n = len(sets)
         plan = groups.Plan(
             sets + sets,
@@ -887,11 +896,11 @@ batch_size, return_mean, return_numpy, use_mean
             mode=mode, delta=delta, all_stats=False, fdr_target=fdr_target, **kwargs
         )
         as_background = np.arange(2 * n) >= n
-        return self._compare(adata, plan, as_background, options, ([None], [None]), 1, batch_size)
+        return self._compare(cells, plan, as_background, options, ([None], [None]), 1, batch_size)
 
     def _compare(
         self,
-        adata: Any,
+        cells: Cells,
         plan: groups.Plan,
         as_background: np.ndarray,
         options: differential.DifferentialOptions,
@@ -900,13 +909,12 @@ batch_size, return_mean, return_numpy, use_mean
         batch_size: int | None,
     ) -> pd.DataFrame:
         """Differential expression with some sets decoded without their salient state."""
-        cells = self._cells(adata)
         shift = cells.n_cells  # a row of such a set is marked by the number of cells added to it
         sets = [rows + shift * b for rows, b in zip(plan.sets, as_background, strict=True)]
 
         def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
             kind = KINDS[0] if rows[0] >= shift else KINDS[1]
-            loader = self._loader(adata, rows % shift, batch_size)
+            loader = self._loader(cells, rows % shift, batch_size)
             values = self._decode(kind, loader, [batch], n_samples=n_samples)
             return values.mean(0) if n_samples > 1 else values
 
@@ -1029,21 +1037,10 @@ PARTS = ("train", "validation", "test")
 LOSS = "reconstruction_loss"
 
 
-def _array(rows: Any) -> np.ndarray:
-    """Rows or a mask as an array, also from a range or a pandas Series."""
-    if rows is None:
-        msg = "background_indices and target_indices are needed: rows or a mask of each population"
-        raise InvalidArgumentError(msg)
-    return np.asarray(rows)
-
-
 def _check_apart(named: dict[str, np.ndarray]) -> None:
-    """Refuse populations that are empty or share cells."""
+    """Refuse populations that share cells."""
     seen: dict[str, np.ndarray] = {}
     for name, rows in named.items():
-        if len(rows) == 0:
-            msg = f"{name}: no cells are chosen; a background and a target are needed"
-            raise InvalidArgumentError(msg)
         for other, taken in seen.items():
             shared = np.intersect1d(rows, taken)
             if len(shared):

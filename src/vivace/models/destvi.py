@@ -15,7 +15,7 @@ from scipy import sparse
 
 from vivace._types import Keys
 from vivace.analysis import deconvolution
-from vivace.data import Cells
+from vivace.data.matrices import read_matrix
 from vivace.data.schema import UNS_KEY, Field, read_schema, write_schema
 from vivace.data.setup import count_schema
 from vivace.errors import (
@@ -170,10 +170,7 @@ class DestVI(BaseModel):
         schema = count_schema(adata, cls.__name__, layer=layer, batch_key=batch_key)
         schema = schema.with_field(Field(Keys.CELL_INDEX, "index"))
         if smoothed_layer is not None:
-            if smoothed_layer not in adata.layers:
-                raise missing_key(
-                    "smoothed_layer", smoothed_layer, "adata.layers", adata.layers.keys()
-                )
+            read_matrix(adata, smoothed_layer, "counts", argument="smoothed_layer")
             schema = schema.with_field(Field(Keys.X_SMOOTHED, "matrix", (smoothed_layer,)))
         schema.setup_args.update(smoothed_layer=smoothed_layer)
         write_schema(adata, schema)
@@ -300,18 +297,6 @@ class DestVI(BaseModel):
         n = self.module.add_celltypes
         return self.cell_type_mapping + [f"additional_{i}" for i in range(n)]
 
-    def _cells(self, adata: Any = None) -> Cells:
-        """Spots may have more genes than the model: those it does not know are left out."""
-        adata = self.adata if adata is None else adata
-        if adata is not None and adata.n_vars > self.n_genes:
-            if self._cells_seen is not None and self._cells_seen[0] is adata:
-                return self._cells_seen[1]
-            known = [gene for gene in self.schema.var_names if gene in adata.var_names]
-            cells = Cells(adata[:, known].copy(), self.schema)
-            self._cells_seen = (adata, cells)
-            return cells
-        return super()._cells(adata)
-
     # training -----------------------------------------------------------------------------------
 
     def _training_batches(self, split_kwargs, options):
@@ -367,6 +352,7 @@ class DestVI(BaseModel):
             is not known.
         """
         check_choice("of", of, ("counts", "cells"))
+        adata = self._cells(adata)
         batches = self._spots(adata, indices, batch_size, self.module.amortizes_proportions)
         shares = deconvolution.proportions(self.module, batches)
         names = self.cell_type_mapping_extended
@@ -483,6 +469,7 @@ class DestVI(BaseModel):
         -------
         dict from type to DataFrame (n, L), or array (n, L, C).
         """
+        adata = self._cells(adata)
         batches = self._spots(adata, indices, batch_size, self.module.amortizes_states)
         gamma = deconvolution.states(self.module, batches)
         if return_numpy:
@@ -575,13 +562,14 @@ class DestVI(BaseModel):
     # helpers ------------------------------------------------------------------------------------
 
     def _spots(self, adata: Any, indices: Any, batch_size: int | None, amortized: bool):
-        if adata is not None and adata is not self.adata and not amortized:
+        cells = self._cells(adata)
+        if not amortized and not self._are_those_of_training(cells):
             msg = (
                 f'amortization="{self.module.amortization}" has free parameters for the spots of '
                 "training only; other spots need encoders"
             )
             raise UnsupportedError(msg)
-        return self._loader(adata, indices, batch_size)
+        return self._loader(cells, indices, batch_size)
 
     def _names(self, adata: Any, indices: Any) -> pd.Index:
         cells = self._cells(adata)

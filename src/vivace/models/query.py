@@ -17,8 +17,10 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from vivace.data.checks import get_matrix
-from vivace.data.schema import Field, Schema, categorical_field
+from vivace.data.checks import check_object
+from vivace.data.matrices import as_matrix, read_matrix
+from vivace.data.schema import Field, Schema
+from vivace.data.setup import categorical_field
 from vivace.errors import InvalidArgumentError, InvalidDataError, VivaceWarning, nearest
 from vivace.modules.base import BaseModule
 from vivace.nn import FCLayers
@@ -120,10 +122,7 @@ def load_query_data(
 
 def freeze_again(model: BaseModel, query: dict[str, Any]) -> None:
     """Freeze a loaded query model as it was when it was made."""
-    fields = tuple(
-        Field(f["key"], f["kind"], categories=tuple(map(tuple, f["categories"])), columns=tuple(f["columns"]))
-        for f in query["fields"]
-    )  # fmt: skip
+    fields = tuple(map(Field.from_dict, query["fields"]))
     shape = type(model).__new__(type(model))  # a module as large as the reference's was
     shape._assemble(replace(model.schema, fields=fields), model.options, None)
     freeze_reference(model.module, shape.module, Freeze(**query["freeze"]))
@@ -134,16 +133,12 @@ def freeze_again(model: BaseModel, query: dict[str, Any]) -> None:
 
 
 def _check_genes(adata: Any, schema: Schema) -> None:
+    check_object(adata)
     missing = [gene for gene in schema.var_names if gene not in adata.var_names]
-    if missing or adata.n_vars > len(schema.var_names):
-        what = (
-            f"{len(missing)} of the reference's {len(schema.var_names)} genes are missing, such as \""
-            f'{missing[0]}" ({nearest(missing[0], adata.var_names)})'
-            if missing
-            else f"there are {adata.n_vars} genes, the reference has {len(schema.var_names)} of them"
-        )
+    if missing:
         msg = (
-            f"the genes of adata are not those of the reference: {what}. prepare_query_anndata(adata, "
+            f"{len(missing)} of the reference's {len(schema.var_names)} genes are missing in adata, such "
+            f'as "{missing[0]}" ({nearest(missing[0], adata.var_names)}). prepare_query_anndata(adata, '
             "reference) returns a copy with the reference's genes, zeros where they are missing"
         )
         raise InvalidDataError(msg)
@@ -186,6 +181,7 @@ def prepare_query_anndata(adata: Any, reference: BaseModel) -> Any:
     """
     import anndata
 
+    check_object(adata)
     wanted = reference.var_names
     positions = adata.var_names.get_indexer(wanted)
     have = np.flatnonzero(positions >= 0)
@@ -202,12 +198,16 @@ def prepare_query_anndata(adata: Any, reference: BaseModel) -> Any:
             VivaceWarning,
             stacklevel=2,
         )
-    ones = np.ones(len(have), dtype=np.float32)
-    choose = sparse.csr_array((ones, (positions[have], have)), (adata.n_vars, len(wanted)))
+    choose = sparse.csr_array(
+        (np.ones(len(have), dtype=np.float32), (np.arange(len(have)), have)),
+        (len(have), len(wanted)),
+    )
     prepared = anndata.AnnData(obs=adata.obs.copy(), var=pd.DataFrame(index=wanted))
     for field in (f for f in reference.schema.fields if f.kind == "matrix"):
         layer = field.columns[0] if field.columns else None
-        matrix = sparse.csr_matrix(sparse.csr_array(get_matrix(adata, layer)) @ choose)
+        source, _ = read_matrix(adata, layer, field.expected, columns=positions[have])
+        known = as_matrix(source.read(np.arange(adata.n_obs)))
+        matrix = sparse.csr_matrix(sparse.csr_array(known) @ choose)
         if layer is None:
             prepared.X = matrix
         else:

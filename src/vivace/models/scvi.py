@@ -288,7 +288,7 @@ class SCVI(BaseModel):
         transform_batch
             Batch to decode for: a category, or a list of them to average over; default the observed.
         gene_list
-            Genes to return, in the model's order.
+            Genes to return, in this order; one name stands for a list of one.
         library_size
             Multiplies the shares; "latent" gives the mean of the counts instead.
         n_samples
@@ -327,11 +327,11 @@ class SCVI(BaseModel):
                     "one transform_batch, a library_size that is a number, and use_mean=False"
                 )
                 raise InvalidArgumentError(msg)
-            scales = self._weighted_scales(adata, indices, codes[0], batch_size, weighing)
+            scales = self._weighted_scales(cells, indices, codes[0], batch_size, weighing)
             return float(library_size) * (scales if genes is None else scales[:, genes])
         values = expression.normalized_expression(
             self.module,
-            self._loader(adata, indices, batch_size),
+            self._loader(cells, indices, batch_size),
             transform_batch=self._batch_codes(transform_batch),
             genes=genes,
             library_size=library_size,
@@ -341,7 +341,7 @@ class SCVI(BaseModel):
         names = self.var_names if genes is None else self.var_names[genes]
         as_array = return_numpy or n_samples_overall is not None
         return answers.cells_table(
-            self, values, adata, indices, names, average=return_mean, as_array=as_array
+            self, values, cells, indices, names, average=return_mean, as_array=as_array
         )
 
     def _weighted_scales(
@@ -622,16 +622,17 @@ class SCVI(BaseModel):
             mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
         )
         weighing = importance.ImportanceOptions.of(weights, importance_weighting_kwargs)
+        cells = self._cells(adata)
 
         def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
             if weighing is not None:
-                return self._weighted_scales(adata, rows, batch, batch_size, weighing)
-            loader = self._loader(adata, rows, batch_size)
+                return self._weighted_scales(cells, rows, batch, batch_size, weighing)
+            loader = self._loader(cells, rows, batch_size)
             return expression.normalized_expression(self.module, loader, transform_batch=[batch])
 
         return answers.compare_groups(
             self,
-            adata,
+            cells,
             draw_scales,
             (groupby, group1, group2, idx1, idx2),
             answers.batches_to_decode(self, batch_correction, batchid1, batchid2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 import pandas as pd
@@ -25,10 +25,12 @@ from vivace.analysis import (
     splicing,
     splicing_start,
 )
+from vivace.data import Cells
 from vivace.data.paired import PairedCells
 from vivace.data.schema import write_schema
+from vivace.data.selection import name_positions
 from vivace.data.setup_mudata import event_totals, splicing_schema
-from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice, missing_key
+from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice
 from vivace.models import answers, query
 from vivace.models.base import BaseModel
 from vivace.modules.splice import SPLICEVAE
@@ -99,6 +101,7 @@ event_dropout, psi_input
     """
 
     module: SPLICEVAE
+    cells_type: ClassVar[type[Cells]] = PairedCells
 
     recipes = {
         "fast": {
@@ -281,15 +284,6 @@ event_dropout, psi_input
         assert field is not None
         return field
 
-    def _cells(self, adata: Any = None) -> PairedCells:
-        adata = self.adata if adata is None else adata
-        if adata is None:
-            msg = "this model was loaded without data: pass adata="
-            raise InvalidArgumentError(msg)
-        if self._cells_seen is None or self._cells_seen[0] is not adata:
-            self._cells_seen = (adata, PairedCells(adata, self.schema))
-        return self._cells_seen[1]  # type: ignore[return-value]
-
     def _build_module(self) -> SPLICEVAE:
         schema, options = self.schema, dict(self.options)
         for name in ("initialize_embeddings_from_pca", "decoder_intercept_init", "fully_paired"):
@@ -440,7 +434,7 @@ event_dropout, psi_input
         transform_batch
             Batch to decode for, or a list of them to average over; default the observed one.
         gene_list
-            Genes to return, in the model's order.
+            Genes to return, in this order; one name stands for a list of one.
         use_z_mean
             Decode the posterior mean of z instead of draws.
         n_samples
@@ -454,6 +448,7 @@ event_dropout, psi_input
         -------
         (n, G) DataFrame or array; (S, n, G) array for S > 1 without ``return_mean``.
         """
+        adata = self._cells(adata)
         rows = self._drawn_rows(adata, indices, n_samples_overall)
         genes = self._gene_positions(gene_list)
         with seeded(settings.seed):
@@ -495,6 +490,7 @@ event_dropout, psi_input
         options = differential.DifferentialOptions.from_kwargs(
             mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
         )
+        adata = self._cells(adata)
 
         def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
             loader = self._loader(adata, rows, batch_size)
@@ -533,7 +529,7 @@ event_dropout, psi_input
 return_mean, return_numpy
             As in :meth:`get_normalized_expression`.
         junction_list
-            Junctions to return, in the model's order.
+            Junctions to return, in this order; one name stands for a list of one.
         mode
             "decoder": usage the model expects of such a cell; "dm_posterior_mean": that, updated with
             the cell's own reads, (phi p + y) / (phi + n).
@@ -558,6 +554,7 @@ return_mean, return_numpy
         check_choice("mode", mode, MODES)
         if mode == "dm_posterior_mean":
             splicing.junction_phi(self.module)
+        adata = self._cells(adata)
         rows = self._drawn_rows(adata, indices, n_samples_overall)
         loader = self._loader(adata, rows, batch_size)
         shared: dict[str, Any] = {
@@ -697,10 +694,10 @@ return_mean, return_numpy
             norm_splicing_function=norm_splicing_function,
             test_mode=test_mode,
         )
-        data = self.adata if adata is None else adata
-        plan = groups.make_plan(data.obs, groupby, group1, group2, idx1, idx2)
+        adata = self._cells(adata)
+        plan = groups.make_plan(adata.obs, groupby, group1, group2, idx1, idx2)
         var = pd.DataFrame({"event_id": self.event_names}, index=self.junction_names)
-        known = data.mod[self.schema.setup_args["modalities"]["junc_ratio_layer"]].var
+        known = adata.data.mod[self.schema.setup_args["modalities"]["junc_ratio_layer"]].var
         gene = next((name for name in ("gene_name", "gene") if name in known), None)
         if gene is not None:
             var["gene_name"] = known.loc[self.junction_names, gene].to_numpy()
@@ -795,10 +792,4 @@ return_mean, return_numpy
         return np.random.default_rng(settings.seed).choice(rows, n_samples_overall)
 
     def _junction_positions(self, junction_list: Sequence[str] | None) -> np.ndarray | None:
-        if junction_list is None:
-            return None
-        known = set(self.junction_names)
-        unknown = [j for j in junction_list if j not in known]
-        if unknown:
-            raise missing_key("junction_list", unknown[0], "the model's junctions", known)
-        return np.flatnonzero(self.junction_names.isin(list(junction_list)))
+        return name_positions(junction_list, self.junction_names, "junction_list", "junction")

@@ -14,11 +14,13 @@ from scipy import sparse
 from vivace._settings import settings
 from vivace._types import Keys
 from vivace.analysis import differential, expression, fit_quality, integration, latent
+from vivace.data import Cells
+from vivace.data.columns import column
 from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import write_schema
 from vivace.data.setup import normalised_schema
 from vivace.data.sources.normalise import TARGET
-from vivace.errors import InvalidArgumentError, missing_key
+from vivace.errors import InvalidArgumentError
 from vivace.models import answers, query
 from vivace.models.base import BaseModel
 from vivace.modules.sysvae import SysVAE
@@ -203,7 +205,7 @@ class SysVI(BaseModel):
         if given is None:
             rng = np.random.default_rng(settings.seed)
             return rng.choice(cells.n_cells, k, replace=k > cells.n_cells)
-        rows = self._rows(cells, given)
+        rows = self._rows(cells, given, "pseudoinputs_data_indices")
         if len(rows) != k:
             msg = f"pseudoinputs_data_indices has {len(rows)} rows; expected n_prior_components={k}"
             raise InvalidArgumentError(msg)
@@ -330,16 +332,14 @@ freeze_batchnorm_decoder, unfrozen
         MissingKeyError
             If the column does not exist.
         """
-        batches = self._loader(adata, indices, batch_size)
-        obs = (self.adata if adata is None else adata).obs
-        if labels_key is not None and labels_key not in obs:
-            raise missing_key("labels_key", labels_key, "adata.obs", obs.columns)
-        rows = self._rows(self._cells(adata), indices)
+        cells = self._cells(adata)
+        batches, rows = self._loader(cells, indices, batch_size), self._rows(cells, indices)
+        labels = None if labels_key is None else column(cells.obs, labels_key, "labels_key")
         return integration.summary(
             integration.principal_components(batches),
             latent.latent_mean(self.module, batches),
-            obs[self.schema.setup_args["batch_key"]].iloc[rows],
-            None if labels_key is None else obs[labels_key].iloc[rows],
+            cells.obs[self.schema.setup_args["batch_key"]].iloc[rows],
+            None if labels is None else labels.iloc[rows],
         )
 
     # expression ---------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ freeze_batchnorm_decoder, unfrozen
         transform_batch
             System to decode for: a category, or a list of them to average over; default the observed.
         gene_list
-            Genes to return, in the model's order.
+            Genes to return, in this order; one name stands for a list of one.
         n_samples
             Posterior draws S of z for each cell.
         return_mean
@@ -380,10 +380,10 @@ freeze_batchnorm_decoder, unfrozen
         (n, G) DataFrame of cells by genes or array; (S, n, G) array for ``n_samples > 1`` without
         ``return_mean``.
         """
-        genes = self._gene_positions(gene_list)
+        cells, genes = self._cells(adata), self._gene_positions(gene_list)
         values = expression.normalized_expression(
             self.module,
-            self._loader(adata, indices, batch_size),
+            self._loader(cells, indices, batch_size),
             transform_batch=self._batch_codes(transform_batch),
             genes=genes,
             n_samples=n_samples,
@@ -391,7 +391,7 @@ freeze_batchnorm_decoder, unfrozen
         )
         names = self.var_names if genes is None else self.var_names[genes]
         return answers.cells_table(
-            self, values, adata, indices, names, average=return_mean, as_array=return_numpy
+            self, values, cells, indices, names, average=return_mean, as_array=return_numpy
         )
 
     def get_likelihood_parameters(
@@ -483,27 +483,28 @@ filter_outlier_cells
         options = differential.DifferentialOptions.from_kwargs(
             mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
         )
+        cells = self._cells(adata)
 
         def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
-            loader = self._loader(adata, rows, batch_size)
+            loader = self._loader(cells, rows, batch_size)
             values = expression.normalized_expression(self.module, loader, transform_batch=[batch])
             return np.expm1(np.maximum(values, 0)) / TARGET
 
         return answers.compare_groups(
             self,
-            adata,
+            cells,
             draw_scales,
             (groupby, group1, group2, idx1, idx2),
             answers.batches_to_decode(self, batch_correction, batchid1, batchid2),
             options,
             filter_outlier_cells=filter_outlier_cells,
-            count_blocks=lambda rows: self._count_blocks(adata, rows),
+            count_blocks=lambda rows: self._count_blocks(cells, rows),
         )
 
-    def _count_blocks(self, adata: Any, rows: np.ndarray) -> Iterator[Any]:
+    def _count_blocks(self, cells: Cells, rows: np.ndarray) -> Iterator[Any]:
         """Raw counts where the model has them, else normalised counts."""
         log_values = not self.schema.setup_args["normalize"]
-        for block in self._cells(adata).blocks(rows):
+        for block in cells.blocks(rows):
             if not log_values:
                 yield block
             elif sparse.issparse(block):

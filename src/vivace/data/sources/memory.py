@@ -1,40 +1,22 @@
-"""Cells that lie in memory as CSR, CSC or dense arrays of any numeric type."""
+"""Cells that lie in memory as CSR or dense arrays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from vivace.data.gather import gather_rows
+from vivace.data.sources.canonical import canonical
+from vivace.data.sources.protocol import Rows
 from vivace.kernels.linear import SPARSE_BELOW
 
 ROWS_AT_ONCE = 4096
 """Of a dense matrix, while its non-zeros are picked out."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a matrix as CSR arrays, or dense; float32."""
-
-    shape: tuple[int, int]
-    data: np.ndarray | None = None
-    indices: np.ndarray | None = None
-    indptr: np.ndarray | None = None
-    dense: np.ndarray | None = None
-
-
-class Source(Protocol):
-    """Anything that answers "these rows"."""
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    def read(self, rows: np.ndarray) -> Rows:
-        """The rows in the order asked for, repeats allowed."""
-        ...
+VALUES_AT_ONCE = 1 << 16
+"""Values that are looked at together; they stay in the cache."""
 
 
 class MemorySource:
@@ -46,9 +28,16 @@ class MemorySource:
     Parameters
     ----------
     matrix
-        (N, G), CSR, CSC or dense, of any numeric type.
+        (N, G), sparse or dense, of any numeric type.
     columns
         Columns to read, in this order; default all as they are.
+    where
+        What the matrix is called in messages.
+
+    Raises
+    ------
+    InvalidDataError
+        If the values are no numbers, or the arrays of a sparse matrix contradict each other.
 
     Examples
     --------
@@ -57,15 +46,13 @@ class MemorySource:
     array([2, 0], dtype=int32)
     """
 
-    def __init__(self, matrix: Any, columns: np.ndarray | None = None):
+    def __init__(self, matrix: Any, columns: np.ndarray | None = None, where: str = "the matrix"):
+        matrix = canonical(matrix, where)
         if sparse.issparse(matrix):
-            matrix = matrix.tocsr()
             matrix = matrix if columns is None else matrix[:, columns]
             columns = None
-        else:
-            matrix = np.asarray(matrix)
-            if np.count_nonzero(matrix) <= SPARSE_BELOW * matrix.size:
-                matrix, columns = sparse_copy(matrix, columns), None
+        elif np.count_nonzero(matrix) <= SPARSE_BELOW * matrix.size:
+            matrix, columns = sparse_copy(matrix, columns), None
         self._matrix, self._columns = matrix, columns
 
     @property
@@ -78,10 +65,22 @@ class MemorySource:
         m = self._matrix
         if sparse.issparse(m):
             return Rows(shape, *gather_rows(m.data, m.indices, m.indptr, rows))
-        block = m[rows]
-        if self._columns is not None:
-            block = block[:, self._columns]
-        return Rows(shape, dense=np.ascontiguousarray(block, dtype=np.float32))
+        return Rows(
+            shape, dense=np.ascontiguousarray(self._dense_columns(m[rows]), dtype=np.float32)
+        )
+
+    def values(self) -> Iterator[np.ndarray]:
+        m = self._matrix
+        if sparse.issparse(m):
+            for start in range(0, len(m.data), VALUES_AT_ONCE):
+                yield m.data[start : start + VALUES_AT_ONCE]
+        else:
+            step = max(1, VALUES_AT_ONCE // max(m.shape[1], 1))
+            for start in range(0, len(m), step):
+                yield self._dense_columns(m[start : start + step])
+
+    def _dense_columns(self, block: np.ndarray) -> np.ndarray:
+        return block if self._columns is None else block[:, self._columns]
 
 
 def sparse_copy(matrix: np.ndarray, columns: np.ndarray | None) -> sparse.csr_array:
@@ -89,6 +88,7 @@ def sparse_copy(matrix: np.ndarray, columns: np.ndarray | None) -> sparse.csr_ar
     chosen = slice(None) if columns is None else columns
     starts = range(0, max(len(matrix), 1), ROWS_AT_ONCE)
     blocks = (matrix[start : start + ROWS_AT_ONCE, chosen] for start in starts)
-    return sparse.vstack(
-        [sparse.csr_array(block, dtype=np.float32) for block in blocks], format="csr"
-    )
+    with np.errstate(over="ignore"):  # beyond float32: infinite, and refused as that
+        return sparse.vstack(
+            [sparse.csr_array(block.astype(np.float32)) for block in blocks], format="csr"
+        )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vivace.data.sources.memory import Rows
+from vivace.data.sources.protocol import Rows
 
 TARGET = 1e4
 """Total that the counts of every cell are scaled to."""

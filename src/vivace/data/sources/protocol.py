@@ -1,0 +1,37 @@
+"""What a source of cells answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a matrix as CSR arrays, or dense; float32."""
+
+    shape: tuple[int, int]
+    data: np.ndarray | None = None
+    indices: np.ndarray | None = None
+    indptr: np.ndarray | None = None
+    dense: np.ndarray | None = None
+
+
+class Source(Protocol):
+    """Anything that answers "these rows"."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        ...
+
+    def read(self, rows: np.ndarray) -> Rows:
+        """The rows in the order asked for, repeats allowed."""
+        ...
+
+    def values(self) -> Iterator[np.ndarray]:
+        """All stored values once, in pieces and in the type that they are stored as."""
+        ...
