@@ -47,12 +47,12 @@ def sparse_linear(
     """
     if isinstance(x, Affine):
         return affine_linear(x, weight, bias)
-    if is_csr(x) and wins(x, weight):
+    if is_csr(x) and csr_is_faster(x, weight):
         return SparseLinear.apply(weight, bias, x)
     return F.linear(to_dense(x), weight, bias)
 
 
-def wins(x: torch.Tensor, weight: torch.Tensor) -> bool:
+def csr_is_faster(x: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether the compiled CSR product can take these and is faster."""
     if x.device.type != "cpu" or not x.dtype == weight.dtype == torch.float32:
         return False
