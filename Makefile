@@ -33,7 +33,7 @@ fix: .venv/.installed  ## Repair what can be repaired by itself
 	$(BIN)/ruff format .
 
 parity: .venv/.installed  ## Compare with models that scvi-tools trains in its own environment
-	$(BIN)/python tests/parity/run.py
+	PYTHONPATH=benchmarks $(BIN)/python tests/parity/run.py
 
 docs: .venv/.installed  ## Run the examples of README and docs and write docs/_build
 	$(BIN)/python docs/build.py

@@ -6,12 +6,16 @@ A splicing events, L latent dimensions, S Monte-Carlo samples, C labels, K mixtu
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import torch
 
 Minibatch: TypeAlias = dict[str, torch.Tensor]
 """One minibatch: the keys below to tensors whose first axis is B."""
+
+Minibatches: TypeAlias = Iterable[Any]
+"""Minibatches in turn; those of several streams at once are a dictionary of them, name to Minibatch."""
 
 
 class Keys:

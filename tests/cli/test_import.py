@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 import vivace
-from vivace.cli import main
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
 from test_import_scvi import published
+from vivace.cli import main
 
 
 def run(*words: object) -> int:

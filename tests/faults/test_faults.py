@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import sys
 import tempfile
 from pathlib import Path
 
@@ -13,16 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from children import kill_after, start, wait
+from toy import Line, Stream
 from vivace._files import replacing
 from vivace.data import Field, Schema
 from vivace.errors import ModelFileError
 from vivace.io import SavedModel, load_parts, save_parts
 from vivace.train import TrainOptions, fit
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-from children import kill_after, start, wait
-from toy import Line, Stream
 
 N_KILLS = 200
 

@@ -76,10 +76,10 @@ def test_part_of_a_wider_weight():
 def test_the_crossover_decides(monkeypatch):
     _, csr = counts(density=0.1)
     weight = torch.randn(4, 50)
-    assert linear_module.wins(csr, weight)
-    assert not linear_module.wins(csr, weight.double())
+    assert linear_module.csr_is_faster(csr, weight)
+    assert not linear_module.csr_is_faster(csr, weight.double())
     monkeypatch.setattr(linear_module, "SPARSE_BELOW", 0.0)
-    assert not linear_module.wins(csr, weight)
+    assert not linear_module.csr_is_faster(csr, weight)
 
 
 def test_one_cell():

@@ -10,19 +10,64 @@ import pytest
 import torch
 from torch.distributions import Distribution
 
+from vivace import likelihoods
 from vivace.kernels import csr_tensor
-from vivace.likelihoods import NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial
+from vivace.kernels.affine import Affine
+from vivace.likelihoods import (
+    AffineNormal,
+    BetaBinomial,
+    DirichletMultinomial,
+    NegativeBinomial,
+    Normal,
+    Poisson,
+    ZeroInflatedNegativeBinomial,
+)
+from vivace.likelihoods.affine_normal import TINY
 
 F64 = torch.float64
+TRIALS = 20
+COUNTS = torch.arange(3000, dtype=F64)
+STEP = 1 / 64  # of a density; a power of 2, so that shares of draws are exact
 
 
 @dataclass(frozen=True)
 class Law:
-    """A way to make the distribution from means, and from logits, for (B, G) parameters."""
+    """How to make it from three (B, G) parameters, what it says of one value, and which values there are.
+
+    A likelihood of counts is also made from logits.
+    """
 
     explicit: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Distribution]
-    lazy: Callable[..., Distribution] | None
     formula: Callable[..., float]
+    values: torch.Tensor = COUNTS
+    lazy: Callable[..., Distribution] | None = None
+
+    @property
+    def step(self) -> float:
+        """Width of a value: densities are summed with it."""
+        return (self.values[1] - self.values[0]).item()
+
+
+class FirstOfTwo(DirichletMultinomial):
+    """Reads of the first junction of events of two, elementwise, (B, G)."""
+
+    def __init__(self, alpha: torch.Tensor, beta: torch.Tensor):
+        total = torch.full((1,), TRIALS, dtype=alpha.dtype)
+        super().__init__(total, torch.stack([alpha, beta], -1), torch.tensor([0, 0]))
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        return super().log_prob(torch.stack([value, TRIALS - value], -1))
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return super().mean[..., 0]
+
+    @property
+    def variance(self) -> torch.Tensor:
+        return super().variance[..., 0]
+
+    def sample(self, sample_shape: tuple[int, ...] = ()) -> torch.Tensor:
+        return super().sample(sample_shape)[..., 0]
 
 
 def lgamma(x: float) -> float:
@@ -46,32 +91,86 @@ def poisson_formula(x: float, mu: float, theta: float, pi: float) -> float:
     return x * math.log(mu) - mu - lgamma(x + 1)
 
 
-TABLE = {
+def beta_binomial_formula(x: float, mu: float, theta: float, pi: float) -> float:
+    def log_beta(a: float, b: float) -> float:
+        return lgamma(a) + lgamma(b) - lgamma(a + b)
+
+    value = math.log(math.comb(TRIALS, int(x)))
+    return value + log_beta(x + mu, TRIALS - x + theta) - log_beta(mu, theta)
+
+
+def normal_formula(x: float, mu: float, theta: float, pi: float) -> float:
+    return -0.5 * math.log(2 * math.pi * theta) - (x - mu) ** 2 / (2 * theta)
+
+
+COUNT_TABLE = {
     "nb": Law(
         lambda mu, theta, pi: NegativeBinomial(mu, theta),
-        lambda logits, library, log_theta, pi, **kw: NegativeBinomial.from_logits(
+        nb_formula,
+        lazy=lambda logits, library, log_theta, pi, **kw: NegativeBinomial.from_logits(
             logits, library, log_theta, **kw
         ),
-        nb_formula,
     ),
     "zinb": Law(
         lambda mu, theta, pi: ZeroInflatedNegativeBinomial(mu, theta, pi),
-        lambda logits, library, log_theta, pi, **kw: ZeroInflatedNegativeBinomial.from_logits(
+        zinb_formula,
+        lazy=lambda logits, library, log_theta, pi, **kw: ZeroInflatedNegativeBinomial.from_logits(
             logits, library, log_theta, pi, **kw
         ),
-        zinb_formula,
     ),
     "poisson": Law(
         lambda mu, theta, pi: Poisson(mu),
-        lambda logits, library, log_theta, pi, **kw: Poisson.from_logits(logits, library, **kw),
         poisson_formula,
+        lazy=lambda logits, library, log_theta, pi, **kw: Poisson.from_logits(
+            logits, library, **kw
+        ),
     ),
 }
+SPLICING_TABLE = {
+    "beta_binomial": Law(
+        lambda mu, theta, pi: BetaBinomial(torch.tensor(TRIALS), mu, theta),
+        beta_binomial_formula,
+        torch.arange(TRIALS + 1, dtype=F64),
+    ),
+    "dirichlet_multinomial": Law(
+        lambda mu, theta, pi: FirstOfTwo(mu, theta),
+        beta_binomial_formula,
+        torch.arange(TRIALS + 1, dtype=F64),
+    ),
+}
+REAL_TABLE = {
+    "normal": Law(
+        lambda mu, theta, pi: Normal(mu, theta.sqrt()),
+        normal_formula,
+        torch.arange(-40, 40, STEP, dtype=F64),
+    ),
+    "affine_normal": Law(
+        lambda mu, theta, pi: AffineNormal(
+            Affine(mu, torch.eye(mu.shape[-1], dtype=mu.dtype), torch.zeros_like(mu[..., 0, :])),
+            theta,
+        ),
+        lambda x, mu, theta, pi: normal_formula(x, mu, (theta**0.5 + TINY) ** 2, pi),
+        torch.arange(-40, 40, STEP, dtype=F64),
+    ),
+}
+TABLE = COUNT_TABLE | SPLICING_TABLE | REAL_TABLE
 
 
 @pytest.fixture(params=TABLE)
 def law(request: pytest.FixtureRequest) -> Law:
     return TABLE[request.param]
+
+
+@pytest.fixture(params=COUNT_TABLE)
+def count_law(request: pytest.FixtureRequest) -> Law:
+    return COUNT_TABLE[request.param]
+
+
+def test_every_likelihood_has_a_row():
+    one = torch.ones(1, 1)
+    made = [law.explicit(one, one, one) for law in TABLE.values()]
+    rows = {kind.__name__ for px in made for kind in (type(px), type(px).__base__)}
+    assert set(likelihoods.__all__) <= rows
 
 
 def parameters(b: int = 4, g: int = 6) -> tuple[torch.Tensor, ...]:
@@ -91,16 +190,16 @@ def test_log_prob_is_the_formula(law: Law):
 
 
 def test_probabilities_sum_to_one(law: Law):
-    mu, theta, pi = (torch.tensor([v], dtype=F64) for v in (3.0, 0.8, -0.5))
-    support = torch.arange(2000, dtype=F64).unsqueeze(1)
-    assert law.explicit(mu, theta, pi).log_prob(support).exp().sum().item() == pytest.approx(1)
+    mu, theta, pi = (torch.tensor([[v]], dtype=F64) for v in (3.0, 0.8, -0.5))
+    p = law.explicit(mu, theta, pi).log_prob(law.values[:, None]).exp() * law.step
+    assert p.sum().item() == pytest.approx(1)
 
 
 def test_mean_and_variance_are_those_of_the_probabilities(law: Law):
-    mu, theta, pi = (torch.tensor([v], dtype=F64) for v in (3.0, 1.7, -0.5))
-    x = torch.arange(3000, dtype=F64).unsqueeze(1)
+    mu, theta, pi = (torch.tensor([[v]], dtype=F64) for v in (3.0, 1.7, -0.5))
+    x = law.values[:, None]
     distribution = law.explicit(mu, theta, pi)
-    p = distribution.log_prob(x).exp()
+    p = distribution.log_prob(x).exp() * law.step
     mean = (p * x).sum()
     assert distribution.mean.item() == pytest.approx(mean.item(), rel=1e-9)
     variance = (p * (x - mean) ** 2).sum()
@@ -117,10 +216,10 @@ def test_gradient_is_the_finite_difference(law: Law):
 
 @pytest.mark.parametrize("activation", ["softmax", "softplus"])
 @pytest.mark.parametrize("sparse", [False, True])
-def test_sum_from_logits_is_the_sum_of_elements(law: Law, activation: str, sparse: bool):
+def test_sum_from_logits_is_the_sum_of_elements(count_law: Law, activation: str, sparse: bool):
     x, logits, log_theta, pi = parameters()
     library = torch.log(x.sum(1, keepdim=True) + 1)
-    lazy = law.lazy(logits, library, log_theta.log(), pi, activation=activation)
+    lazy = count_law.lazy(logits, library, log_theta.log(), pi, activation=activation)
     value = x
     if sparse:
         csr = x.to_sparse_csr()
@@ -145,11 +244,14 @@ def test_dispersion_table_rows_are_the_cells_rows():
 
 
 def test_samples_follow_the_probabilities(law: Law):
-    mu, theta, pi = (torch.tensor([v]) for v in (2.0, 1.5, -1.0))
+    mu, theta, pi = (torch.tensor([[v]]) for v in (2.0, 1.5, -1.0))
     distribution = law.explicit(mu, theta, pi)
     draws = distribution.sample((20_000,)).flatten()
-    counted = torch.bincount(draws.long(), minlength=8)[:8] / len(draws)
-    expected = distribution.log_prob(torch.arange(8.0).unsqueeze(1)).exp().flatten()
+    p = distribution.log_prob(law.values.float()[:, None]).exp().flatten() * law.step
+    counted, expected = (
+        torch.stack([w[(at >= n) & (at < n + 1)].sum() for n in range(8)])
+        for w, at in ((torch.full_like(draws, 1 / len(draws)), draws), (p, law.values))
+    )
     # five standard errors of a share
     assert ((counted - expected).abs() < 5 * (expected / len(draws)).sqrt() + 1e-3).all()
 
@@ -161,29 +263,29 @@ def test_sample_shape(law: Law):
     assert distribution.sample((3,)).shape == (3, *x.shape)
 
 
-def test_empty_cell_is_finite_in_value_and_gradient(law: Law):
+def test_empty_cell_is_finite_in_value_and_gradient(count_law: Law):
     logits = torch.randn(2, 5, requires_grad=True)
     library = torch.tensor([[-math.inf], [1.0]])
     log_theta, pi = torch.zeros(5, requires_grad=True), torch.zeros(2, 5, requires_grad=True)
-    value = law.lazy(logits, library, log_theta, pi).log_prob_sum(torch.zeros(2, 5))
+    value = count_law.lazy(logits, library, log_theta, pi).log_prob_sum(torch.zeros(2, 5))
     assert torch.isfinite(value).all()
     value.sum().backward()
     assert torch.isfinite(logits.grad).all()
 
 
-def test_get_normalized(law: Law):
+def test_get_normalized(count_law: Law):
     _, logits, theta, pi = parameters()
     library = torch.full((4, 1), 2.0, dtype=F64)
-    lazy = law.lazy(logits, library, theta.log(), pi)
+    lazy = count_law.lazy(logits, library, theta.log(), pi)
     torch.testing.assert_close(lazy.get_normalized("scale"), torch.softmax(logits, -1))
     torch.testing.assert_close(lazy.get_normalized("mu"), math.exp(2) * torch.softmax(logits, -1))
     with pytest.raises(ValueError, match="expected"):
         lazy.get_normalized("rate")
 
 
-def test_explicit_scale_is_the_share_of_the_mean(law: Law):
+def test_explicit_scale_is_the_share_of_the_mean(count_law: Law):
     _, mu, theta, pi = parameters()
-    distribution = law.explicit(mu, theta, pi)
+    distribution = count_law.explicit(mu, theta, pi)
     torch.testing.assert_close(
         distribution.get_normalized("scale").sum(1), torch.ones(4, dtype=F64)
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +9,9 @@ import pytest
 import torch
 
 import vivace
+from model_table import CASES, Case
 from vivace.errors import InvalidArgumentError, NotTrainedError
 from vivace.models import MODELS
-
-sys.path.insert(0, str(Path(__file__).parent))
-from model_table import CASES, Case
 
 
 @pytest.fixture(params=CASES)

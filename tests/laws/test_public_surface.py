@@ -30,7 +30,7 @@ BUILT = [name for name in CONTRACT if hasattr(modules, name)]
 def test_every_public_name_resolves():
     for name in vivace.__all__:
         assert getattr(vivace, name) is not None
-        assert name in dir(vivace)
+    assert dir(vivace) == sorted([*vivace.__all__, "__version__"])
 
 
 def test_settings_are_the_object_whatever_was_imported_first():

@@ -118,6 +118,21 @@ class TestSilhouette:
         z, y = blobs(n=2500)  # 2,500² entries are more than one block
         assert metrics.silhouette(z, y) == pytest.approx(silhouette_score(z, y), abs=1e-12)
 
+    def test_against_the_formula_cell_by_cell(self):
+        z, y = blobs(n=60, gap=1.0)
+        z, y = np.vstack([z, z[:1]]) + 1e6, np.append(y, 3)  # far away, and one cell alone
+        widths = []
+        for i in range(60):
+            to = {label: np.linalg.norm(z[y == label] - z[i], axis=1) for label in range(4)}
+            a = to[y[i]].sum() / (len(to[y[i]]) - 1)
+            b = min(d.mean() for label, d in to.items() if label != y[i])
+            widths.append((b - a) / max(a, b))
+        assert metrics.silhouette(z, y) == pytest.approx(np.mean([*widths, 0]), abs=1e-12)
+
+    def test_cells_that_lie_together_have_none(self):
+        z = np.tile(np.random.default_rng(0).normal(size=5), (40, 1))
+        assert metrics.silhouette(z, np.arange(40) % 2) == 0
+
     def test_subset_is_seeded_and_close(self):
         z, y = blobs(n=3000, gap=2.0)
         one, again, other = (metrics.silhouette(z, y, max_cells=500, seed=s) for s in (0, 0, 1))
@@ -229,6 +244,22 @@ class TestTransfer:
         assert (np.bincount(fold) == 12).all()
         assert (np.bincount(fold[codes == 1]) == 2).all()
 
+    def test_labels_of_fewer_cells_than_folds(self):
+        z, _ = blobs(n=12, n_labels=4)
+        y = np.array([0] * 3 + [1] * 3 + [2] * 5 + [3])  # every other cell is elsewhere
+        near = np.eye(4)[y] * 1000 + z
+        assert metrics.knn_accuracy(near, y, k=1) == pytest.approx(11 / 12)
+        assert metrics.knn_balanced_accuracy(near, y, k=1) == pytest.approx(3 / 4)
+        assert metrics.knn_accuracy(z, np.arange(12), k=1) == 0
+
+    def test_balanced_accuracy_is_the_mean_over_labels(self):
+        z, y = blobs(gap=0.5, n=90)
+        y = np.where(np.arange(90) < 60, y, 0)
+        truth = np.where(y == 2, 5, y)  # no reference cell has the label 5, no query cell 2
+        found = metrics.predict_labels(z, y, z)
+        got = metrics.label_transfer(z, y, z, truth)["balanced_accuracy"]
+        assert got == pytest.approx(np.mean([(found == t)[truth == t].mean() for t in (0, 1, 5)]))
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [({"k": 0}, "k=0"), ({"folds": 1}, "1 folds"), ({"k": 1.5}, "k=1.5")],
@@ -259,6 +290,23 @@ class TestClusters:
         two = np.where(rng.random(200) < 0.5, one % 3, two)
         assert metrics.ari(one, two) == pytest.approx(adjusted_rand_score(one, two))
         assert metrics.nmi(one, two) == pytest.approx(normalized_mutual_info_score(one, two))
+
+    def test_against_the_formulas(self):
+        rng = np.random.default_rng(1)
+        one, two = rng.integers(4, size=50), rng.integers(3, size=50)
+        p = np.array([[((one == a) & (two == b)).mean() for b in range(3)] for a in range(4)])
+
+        def entropy(p):
+            return -(p[p > 0] * np.log(p[p > 0])).sum()
+
+        h = entropy(p.sum(0)) + entropy(p.sum(1))
+        assert metrics.nmi(one, two) == pytest.approx(2 * (h - entropy(p)) / h, abs=1e-12)
+        both, first, second, every = (
+            (n * (n - 1) / 2).sum() for n in (50 * p, 50 * p.sum(1), 50 * p.sum(0), np.array(50))
+        )
+        by_chance = first * second / every
+        expected = (both - by_chance) / ((first + second) / 2 - by_chance)
+        assert metrics.ari(one, two) == pytest.approx(expected, abs=1e-12)
 
     @pytest.mark.parametrize(("one", "two"), [([0, 0, 0], [1, 1, 1]), ([0], [0]), ([0, 1], [1, 0])])
     def test_trivial_labellings_agree_fully(self, one, two):

@@ -71,7 +71,15 @@ def test_arguments_that_are_no_dict_count_as_none():
 
 
 def test_full_forward_pass_is_dropped_for_counts():
-    VAE(6)(cells(), get_inference_input_kwargs={"full_forward_pass": True})
+    class Plain(VAE):
+        def _get_inference_input(self, tensors: dict) -> dict:
+            return super()._get_inference_input(tensors)
+
+    module, tensors, losses = Plain(6), cells(), []
+    for kwargs in ({}, {"full_forward_pass": True}):
+        torch.manual_seed(0)
+        losses.append(module(tensors, get_inference_input_kwargs=kwargs)[-1].loss)
+    assert losses[0] == losses[1]
 
 
 def test_parameters_on_two_devices_are_an_error():

@@ -310,4 +310,6 @@ def test_mistakes_are_named(options, message):
 
 
 def test_normal_likelihood_is_fine_without_thinning():
-    small(gene_likelihood="normal", use_joint_embedding=False)
+    module = small(gene_likelihood="normal", use_joint_embedding=False)
+    assert module.gene_likelihood == "normal"
+    assert not module.use_joint_embedding

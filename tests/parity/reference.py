@@ -24,7 +24,6 @@ import pandas as pd
 import scvi
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
 from probe import probe
 
 N, G = 120, 24

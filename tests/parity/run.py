@@ -6,10 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
-
 from scvi_env import scvi_python
+
+HERE = Path(__file__).parent
 
 
 def main() -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import warnings
-from pathlib import Path
 
 import anndata
 import numpy as np
@@ -17,10 +15,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
 import vivace
-from vivace.errors import VivaceError, VivaceWarning
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
 from model_table import CASES
+from vivace.errors import VivaceError, VivaceWarning
 
 LAYOUTS = {
     "csr": sparse.csr_matrix,

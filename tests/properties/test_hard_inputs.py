@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from vivace.errors import VivaceError, VivaceWarning
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
 from model_table import CASES
+from vivace.errors import VivaceError, VivaceWarning
 
 
 def nearly_empty(counts: np.ndarray) -> np.ndarray:

@@ -13,12 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from toy import Line, Stream
 from vivace.errors import InvalidArgumentError, TrainingError
 from vivace.train import TrainOptions, fit
 from vivace.train.recipes import make_options
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy import Line, Stream
 
 
 def options(**changes: object) -> TrainOptions:
@@ -73,8 +71,6 @@ def test_kl_weight(changes: dict, expected: list[float]):
 
 
 def test_one_cycle_rises_then_falls():
-    module, rates = Line(), []
-    module.on_step = lambda kl_weight: rates.append(None)
     from vivace.train.schedule import one_cycle
 
     shares = [one_cycle(step, 100) for step in range(101)]
@@ -243,16 +239,15 @@ def test_a_damaged_checkpoint_is_a_clear_error(tmp_path, damage):
 KILLED = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 import anndata, numpy as np, vivace
 rng = np.random.default_rng(0)
 adata = anndata.AnnData(rng.poisson(1.0, (150, 20)).astype("float32"))
 vivace.SCVI.setup_anndata(adata)
 model = vivace.SCVI(adata, n_hidden=16, n_latent=3)
-resume = sys.argv[2] if Path(sys.argv[2]).exists() else None
-model.train(max_epochs=int(sys.argv[3]), batch_size=16, checkpoint=sys.argv[2], resume=resume,
+resume = sys.argv[1] if Path(sys.argv[1]).exists() else None
+model.train(max_epochs=int(sys.argv[2]), batch_size=16, checkpoint=sys.argv[1], resume=resume,
             progress=False)
-model.save(sys.argv[4])
+model.save(sys.argv[3])
 """
 
 
@@ -261,12 +256,10 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     from vivace.io import load_parts
 
     def command(state: str, out: str) -> list[str]:
-        folder = str(Path(__file__).parent)
         return [
             sys.executable,
             "-c",
             KILLED,
-            folder,
             str(tmp_path / state),
             "150",
             str(tmp_path / out),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,12 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from vivace._settings import seeded
-from vivace._types import Keys
+from vivace._types import Keys, Minibatches
 from vivace.analysis.latent import infer
 from vivace.errors import InvalidArgumentError
 from vivace.kernels.csr import to_dense
 from vivace.modules.base import to_device
 
-Batches = Iterable[Any]
 MOST_ROUNDS = 100
 """Rounds of k-means at most."""
 
@@ -138,7 +137,7 @@ def learned_prior(module: Any) -> dict[str, np.ndarray]:
 
 
 @torch.inference_mode()
-def fine_probabilities(module: Any, batches: Batches, *, use_mean: bool = True) -> np.ndarray:
+def fine_probabilities(module: Any, batches: Minibatches, *, use_mean: bool = True) -> np.ndarray:
     """Probability of each sub-type, (N, n_fine_labels), from each cell's state."""
     blocks = []
     for tensors in batches:
@@ -150,7 +149,9 @@ def fine_probabilities(module: Any, batches: Batches, *, use_mean: bool = True) 
 
 
 @torch.inference_mode()
-def losses_by_type(module: Any, batches: Batches, labels: Sequence[str]) -> dict[str, np.ndarray]:
+def losses_by_type(
+    module: Any, batches: Minibatches, labels: Sequence[str]
+) -> dict[str, np.ndarray]:
     """Reconstruction loss of each cell with each type imposed, and with its own ("original")."""
     found: dict[str, list[np.ndarray]] = {}
     for tensors in batches:
@@ -175,7 +176,7 @@ def _encode(module: Any, tensors: Any) -> tuple[torch.Tensor, Any]:
 
 
 @torch.inference_mode()
-def proportions(module: Any, batches: Batches) -> np.ndarray:
+def proportions(module: Any, batches: Minibatches) -> np.ndarray:
     """Proportions of types and further programmes in the counts of each spot, (N, C + A)."""
     blocks = []
     for tensors in batches:
@@ -186,7 +187,9 @@ def proportions(module: Any, batches: Batches) -> np.ndarray:
 
 
 @torch.inference_mode()
-def proportion_draws(module: Any, batches: Batches, n_draws: int, *, seed: int = 0) -> np.ndarray:
+def proportion_draws(
+    module: Any, batches: Minibatches, n_draws: int, *, seed: int = 0
+) -> np.ndarray:
     """Proportions from counts drawn anew, Poisson around the observed ones, (n_draws, N, C + A).
 
     Their spread is what counting molecules alone makes uncertain.
@@ -204,7 +207,7 @@ def proportion_draws(module: Any, batches: Batches, n_draws: int, *, seed: int =
 
 
 @torch.inference_mode()
-def states(module: Any, batches: Batches) -> np.ndarray:
+def states(module: Any, batches: Minibatches) -> np.ndarray:
     """State of each type in each spot, (N, L, C): the mean over its weighted states."""
     blocks = []
     for tensors in batches:
@@ -217,7 +220,7 @@ def states(module: Any, batches: Batches) -> np.ndarray:
 
 
 @torch.inference_mode()
-def spot_latent(module: Any, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
+def spot_latent(module: Any, batches: Minibatches) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of the latent variable that the encoders share, two (N, M) float32 arrays."""
     posteriors = [infer(module, tensors)["qz"] for tensors in batches]
     means = torch.cat([qz.loc[0] for qz in posteriors])
@@ -226,7 +229,7 @@ def spot_latent(module: Any, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.inference_mode()
-def type_expression(module: Any, batches: Batches, code: int) -> np.ndarray:
+def type_expression(module: Any, batches: Minibatches, code: int) -> np.ndarray:
     """Normalised expression of one type in each spot, (N, G), rows sum to 1."""
     blocks = []
     for tensors in batches:
@@ -253,7 +256,7 @@ def type_profiles(module: Any) -> np.ndarray:
 
 
 @torch.inference_mode()
-def type_counts(module: Any, batches: Batches, code: int) -> sparse.csr_array:
+def type_counts(module: Any, batches: Minibatches, code: int) -> sparse.csr_array:
     """Share of the observed counts that is due to one type, (N, G) CSR."""
     blocks = []
     for tensors in batches:
@@ -266,7 +269,7 @@ def type_counts(module: Any, batches: Batches, code: int) -> sparse.csr_array:
 
 
 @torch.inference_mode()
-def fine_proportions(module: Any, reference: Any, batches: Batches) -> np.ndarray:
+def fine_proportions(module: Any, reference: Any, batches: Minibatches) -> np.ndarray:
     """Proportions of sub-types in each spot, (N, n_fine_labels).
 
     ``sum_c sum_k v_c * pi_ck * softmax(classifier(gamma_ck, c))`` with the classifier of the reference

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from vivace._types import Minibatches
 from vivace.analysis.latent import infer
 from vivace.modules.base import BaseModule, to_device
-
-Batches = Iterable[Any]
 
 
 def decode(
@@ -26,7 +25,7 @@ def decode(
 @torch.inference_mode()
 def normalized_expression(
     module: BaseModule,
-    batches: Batches,
+    batches: Minibatches,
     *,
     transform_batch: Sequence[int | None] = (None,),
     genes: np.ndarray | None = None,
@@ -74,7 +73,7 @@ def normalized_expression(
 
 @torch.inference_mode()
 def likelihood_parameters(
-    module: BaseModule, batches: Batches, *, n_samples: int = 1, give_mean: bool = False
+    module: BaseModule, batches: Minibatches, *, n_samples: int = 1, give_mean: bool = False
 ) -> dict[str, np.ndarray]:
     """Parameters of the distribution of each count.
 
@@ -109,7 +108,7 @@ def _parameters(px: Any) -> dict[str, torch.Tensor]:
 
 @torch.inference_mode()
 def latent_library_size(
-    module: BaseModule, batches: Batches, *, give_mean: bool = True
+    module: BaseModule, batches: Minibatches, *, give_mean: bool = True
 ) -> np.ndarray:
     """Library size of each cell, (N, 1) float32.
 

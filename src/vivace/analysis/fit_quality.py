@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 
+from vivace._types import Minibatches
 from vivace.modules.base import BaseModule, LossOutput
-
-Batches = Iterable[Any]
 
 
 @torch.inference_mode()
 def cell_elbo(
-    module: BaseModule, batches: Batches, loss_kwargs: dict[str, Any] | None = None
+    module: BaseModule, batches: Minibatches, loss_kwargs: dict[str, Any] | None = None
 ) -> torch.Tensor:
     """Evidence lower bound of each cell, (N,), nats, higher is better; KL terms unweighted.
 
@@ -34,7 +33,7 @@ def cell_elbo(
 
 @torch.inference_mode()
 def reconstruction_errors(
-    module: BaseModule, batches: Batches, loss_kwargs: dict[str, Any] | None = None
+    module: BaseModule, batches: Minibatches, loss_kwargs: dict[str, Any] | None = None
 ) -> dict[str, torch.Tensor]:
     """Negative log-likelihood of each cell, (N,) per term, nats, lower is better."""
     errors: dict[str, list[torch.Tensor]] = {}
@@ -46,7 +45,7 @@ def reconstruction_errors(
 
 
 def marginal_log_likelihood(
-    module: Any, batches: Batches, n_mc_samples: int, n_mc_samples_per_pass: int
+    module: Any, batches: Minibatches, n_mc_samples: int, n_mc_samples_per_pass: int
 ) -> torch.Tensor:
     """Importance-sampled log-likelihood of each cell, (N,), nats, higher is better."""
     return torch.cat(
@@ -59,7 +58,7 @@ def marginal_log_likelihood(
 
 def predictive_samples(
     module: BaseModule,
-    batches: Batches,
+    batches: Minibatches,
     *,
     n_samples: int = 1,
     transform_batch: Sequence[int | None] = (None,),

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch.distributions import Normal
 
-from vivace.analysis.expression import Batches, decode
+from vivace._types import Minibatches
+from vivace.analysis.expression import decode
 from vivace.analysis.latent import infer
 from vivace.errors import InvalidArgumentError, VivaceWarning, check_choice, nearest
 from vivace.modules.base import to_device
@@ -29,7 +30,7 @@ PAIRS_AT_ONCE = 2048
 FEWEST_EFFECTIVE = 50
 """Effective draws below which the weights say little about the group."""
 
-BatchesOf = Callable[[np.ndarray, int | None], Batches]
+BatchesOf = Callable[[np.ndarray, int | None], Minibatches]
 """(rows, cells at a time or None for the default) to minibatches."""
 
 
@@ -196,7 +197,7 @@ def importance_scales(
 
 
 def _propose(
-    module: Any, batches: Batches, transform_batch: int | None
+    module: Any, batches: Minibatches, transform_batch: int | None
 ) -> tuple[torch.Tensor, np.ndarray]:
     """A draw of each row's latent state (R, L), before its transformation, and its expression (R, G)."""
     states, scales = [], []
@@ -211,7 +212,7 @@ def _propose(
 
 
 def _terms(
-    module: Any, batches: Batches, u: torch.Tensor, options: ImportanceOptions
+    module: Any, batches: Minibatches, u: torch.Tensor, options: ImportanceOptions
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Likelihood of each pair (R, A), marginal (A,) and posterior density (R, A); logs, float64."""
     likelihoods, marginals, posteriors = [], [], []

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch.distributions import Normal
 
+from vivace._types import Minibatches
 from vivace.modules.base import BaseModule, to_device
-
-Batches = Iterable[Any]
 
 
 def infer(module: BaseModule, tensors: Any, **kwargs) -> dict:
@@ -21,7 +19,7 @@ def infer(module: BaseModule, tensors: Any, **kwargs) -> dict:
 
 
 @torch.inference_mode()
-def latent_distribution(module: BaseModule, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
+def latent_distribution(module: BaseModule, batches: Minibatches) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of each cell's posterior, two (N, L) float32 arrays.
 
     For a logistic normal latent space, those of the normal variable before its softmax.
@@ -33,7 +31,7 @@ def latent_distribution(module: BaseModule, batches: Batches) -> tuple[np.ndarra
 
 
 @torch.inference_mode()
-def latent_mean(module: BaseModule, batches: Batches, mc_samples: int = 5000) -> np.ndarray:
+def latent_mean(module: BaseModule, batches: Minibatches, mc_samples: int = 5000) -> np.ndarray:
     """Posterior mean of each cell, (N, L) float32.
 
     For a logistic normal latent space, the average over ``mc_samples`` draws.
@@ -45,7 +43,7 @@ def latent_mean(module: BaseModule, batches: Batches, mc_samples: int = 5000) ->
 
 
 @torch.inference_mode()
-def latent_sample(module: BaseModule, batches: Batches) -> np.ndarray:
+def latent_sample(module: BaseModule, batches: Minibatches) -> np.ndarray:
     """One draw from each cell's posterior, (N, L) float32."""
     return torch.cat([infer(module, tensors)["z"] for tensors in batches]).cpu().numpy()
 

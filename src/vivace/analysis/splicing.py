@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from vivace._types import Keys
+from vivace._types import Keys, Minibatches
 from vivace.analysis.expression import decode
 from vivace.analysis.latent import infer
 from vivace.errors import InvalidArgumentError
 from vivace.kernels import csr_tensor, splicing
 from vivace.modules.base import to_device
-
-Batches = Iterable[Any]
 
 
 def junction_phi(module: Any) -> torch.Tensor:
@@ -66,7 +64,7 @@ def usage_draws(
 @torch.inference_mode()
 def splicing_blocks(
     module: Any,
-    batches: Batches,
+    batches: Minibatches,
     *,
     mode: str = "decoder",
     transform_batch: Sequence[int | None] = (None,),
@@ -124,7 +122,7 @@ def collect(
 
 @torch.inference_mode()
 def observed_splicing(
-    module: Any, batches: Batches, *, mode: str, **kwargs: Any
+    module: Any, batches: Minibatches, *, mode: str, **kwargs: Any
 ) -> sparse.csr_array:
     """Ratios at observed entries only, (N, J) CSR float32; work follows the entries."""
     rows, columns, values, n = [], [], [], 0
@@ -148,7 +146,7 @@ def observed_splicing(
 @torch.inference_mode()
 def splicing_at(
     module: Any,
-    batches: Batches,
+    batches: Minibatches,
     cells: np.ndarray,
     junctions: np.ndarray,
     *,

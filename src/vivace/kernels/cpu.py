@@ -8,7 +8,7 @@ import torch
 from vivace.kernels import rows as kernel
 from vivace.kernels.affine import Affine
 from vivace.kernels.csr import is_csr
-from vivace.kernels.fused import Backend, Gradients, Rows, Wanted, log_likelihood
+from vivace.kernels.fused import Arguments, Backend, Gradients, Wanted, log_likelihood
 from vivace.kernels.threads import run_in_threads
 
 SCALES = {"softmax": kernel.SOFTMAX, "softplus": kernel.SOFTPLUS, "identity": kernel.IDENTITY}
@@ -39,7 +39,7 @@ def count_log_likelihood(
     return log_likelihood(BACKEND, x, logits, library, log_theta, zi_logits, scale, theta_rows)
 
 
-def run(rows: Rows, wanted: Wanted) -> tuple[torch.Tensor, Gradients]:
+def run(rows: Arguments, wanted: Wanted) -> tuple[torch.Tensor, Gradients]:
     """Value (R,) and gradients of rows."""
     value = torch.empty(rows.logits.shape[0])
     gradients = room_for_gradients(rows, wanted)
@@ -55,7 +55,7 @@ def run(rows: Rows, wanted: Wanted) -> tuple[torch.Tensor, Gradients]:
         bias_of(rows.zi_bias),
         SCALES[rows.scale],
         value.numpy(),
-        kernel.Gradients(*(gradient.numpy() for gradient in gradients)),
+        Gradients._make(gradient.numpy() for gradient in gradients),
     )
     return value, gradients
 
@@ -65,7 +65,7 @@ def bias_of(bias: torch.Tensor | None) -> np.ndarray:
     return np.empty(0, np.float32) if bias is None else bias.detach().float().numpy()
 
 
-def room_for_gradients(rows: Rows, wanted: Wanted) -> Gradients:
+def room_for_gradients(rows: Arguments, wanted: Wanted) -> Gradients:
     """Over logits that are nobody else's: they are in cache, which two more matrices would fill."""
     if not rows.products:
         return Gradients.allocate(rows.logits.detach(), wanted)
@@ -85,7 +85,7 @@ def counts_of(x: torch.Tensor) -> kernel.Counts:
     return kernel.Counts(*kernel.dense_to_csr(x.detach().float().contiguous().numpy()))
 
 
-def dispersion_of(rows: Rows) -> kernel.Dispersion | None:
+def dispersion_of(rows: Arguments) -> kernel.Dispersion | None:
     """Inverse dispersion, and the row of each cell."""
     if rows.log_theta is None:
         return None

@@ -17,7 +17,7 @@ import triton.language as tl
 
 from vivace.kernels.affine import Affine
 from vivace.kernels.csr import to_dense
-from vivace.kernels.fused import Backend, Gradients, Rows, Wanted, log_likelihood
+from vivace.kernels.fused import Arguments, Backend, Gradients, Wanted, log_likelihood
 
 BLOCK = 1024
 SCALES = {"softmax": 0, "softplus": 1, "identity": 2}
@@ -39,7 +39,7 @@ def count_log_likelihood(
     return log_likelihood(BACKEND, x, logits, library, log_theta, zi_logits, scale, theta_rows)
 
 
-def run(rows: Rows, wanted: Wanted) -> tuple[torch.Tensor, Gradients]:
+def run(rows: Arguments, wanted: Wanted) -> tuple[torch.Tensor, Gradients]:
     """Value (R,) and gradients of rows."""
     for logits, bias in ((rows.logits, rows.bias), (rows.zi_logits, rows.zi_bias)):
         if logits is not None and bias is not None:

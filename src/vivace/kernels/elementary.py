@@ -35,7 +35,7 @@ def same_bits(typing_context: Any, value: Any) -> tuple:
     return as_type(value), generate
 
 
-bits: Any = intrinsic(same_bits)
+reinterpret: Any = intrinsic(same_bits)
 
 
 # float32 ----------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def power_and_excess(x):
     n = shifted - ROUND
     r = x - n * LN2_HIGH - n * LN2_LOW
     series = r * r * (E2 + r * (E3 + r * (E4 + r * (E5 + r * E6))))
-    power = bits(int32(int32(bits(shifted) << int32(23)) + ONE_BITS))
+    power = reinterpret(int32(int32(reinterpret(shifted) << int32(23)) + ONE_BITS))
     return power, r + series
 
 
@@ -96,9 +96,9 @@ def exp_and_expm1(x):
 @inlined
 def log_parts(u, above_one):
     """``(k, f, t)`` with ``log(u) = k log(2) + f - f**2 / 2 + f**2 t``; ``above_one`` is ``u - 1``."""
-    shifted = int32(bits(u) - SQRT_HALF_BITS)
+    shifted = int32(reinterpret(u) - SQRT_HALF_BITS)
     k = int32(shifted >> int32(23))
-    mantissa = bits(int32(int32(shifted & FRACTION) + SQRT_HALF_BITS))
+    mantissa = reinterpret(int32(int32(shifted & FRACTION) + SQRT_HALF_BITS))
     f = above_one if k == int32(0) else mantissa - ONE + (u - u)  # NaN stays NaN
     tail = L3 + f * (L4 + f * (L5 + f * (L6 + f * (L7 + f * (L8 + f * (L9 + f * L10))))))
     return float32(k), f, f * tail
@@ -131,9 +131,9 @@ WIDE_FRACTION = int64(0x000FFFFFFFFFFFFF)
 @inlined
 def wide_log(u):
     """``log(u)`` of a positive float64, to 2e-12."""
-    shifted = bits(u) - WIDE_SQRT_HALF_BITS
+    shifted = reinterpret(u) - WIDE_SQRT_HALF_BITS
     k = float64(shifted >> int64(52))
-    f = bits((shifted & WIDE_FRACTION) + WIDE_SQRT_HALF_BITS) - 1.0 + (u - u)
+    f = reinterpret((shifted & WIDE_FRACTION) + WIDE_SQRT_HALF_BITS) - 1.0 + (u - u)
     s = f / (2.0 + f)
     q = s * s
     high = q * (2 / 9 + q * (2 / 11 + q * (2 / 13 + q * (2 / 15))))

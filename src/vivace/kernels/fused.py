@@ -21,7 +21,10 @@ class Wanted(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Of the value of each row; those not wanted have no rows."""
+    """Gradients of the value of each row; one that is not wanted has no rows.
+
+    The compiled loops get the same as numpy arrays.
+    """
 
     logits: torch.Tensor  # (R, G)
     library: torch.Tensor  # (R,)
@@ -36,7 +39,7 @@ class Gradients(NamedTuple):
         return cls(of_logits, like.new_empty(like.shape[0]), of_theta, of_zi)
 
 
-class Rows(NamedTuple):
+class Arguments(NamedTuple):
     """Arguments of a kernel; R rows of logits belong to B cells, R a multiple of B."""
 
     x: torch.Tensor  # (B, G), dense or CSR
@@ -58,7 +61,7 @@ class Rows(NamedTuple):
 class Backend(NamedTuple):
     """A fused kernel: value and gradients of rows, and the weighted sum of rows."""
 
-    run: Callable[[Rows, Wanted], tuple[torch.Tensor, Gradients]]
+    run: Callable[[Arguments, Wanted], tuple[torch.Tensor, Gradients]]
     weighted_sum: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -161,7 +164,7 @@ class RowsLogLikelihood(torch.autograd.Function):
         )
         logits = Head(h, weight, bias).logits()
         zi_logits = None if zi_h is None else Head(zi_h, zi_weight, zi_bias).logits().float()
-        rows = Rows(
+        rows = Arguments(
             x, logits.float(), library, log_theta, zi_logits, theta_rows, scale, bias, zi_bias
         )
         value, gradients = backend.run(rows, wanted)

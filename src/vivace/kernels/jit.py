@@ -7,6 +7,8 @@ from typing import Any
 
 from numba import njit
 
+from vivace._hooks import without_counting
+
 
 def compiled(
     function: Callable | None = None, *, reorder: bool = False, allocates: bool = False
@@ -28,7 +30,8 @@ def compiled(
         return lambda f: compiled(f, reorder=reorder, allocates=allocates)
     fastmath = {"contract", "reassoc"} if reorder else {"contract"}
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
-    options["_nrt"] = allocates  # numba's name for its counting of users
+    if not allocates:
+        options |= without_counting()
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no folder to keep it in is writable

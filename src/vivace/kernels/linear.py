@@ -10,6 +10,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from vivace._hooks import changes_in_place
 from vivace.kernels.affine import Affine, affine_linear
 from vivace.kernels.csr import is_csr, to_dense
 from vivace.kernels.dispatch import fused_for
@@ -47,12 +48,12 @@ def sparse_linear(
     """
     if isinstance(x, Affine):
         return affine_linear(x, weight, bias)
-    if is_csr(x) and wins(x, weight):
+    if is_csr(x) and csr_is_faster(x, weight):
         return SparseLinear.apply(weight, bias, x)
     return F.linear(to_dense(x), weight, bias)
 
 
-def wins(x: torch.Tensor, weight: torch.Tensor) -> bool:
+def csr_is_faster(x: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether the compiled CSR product can take these and is faster."""
     if x.device.type != "cpu" or not x.dtype == weight.dtype == torch.float32:
         return False
@@ -96,14 +97,18 @@ def times_dense(
 
 def by_gene(x: torch.Tensor) -> tuple:
     """Arrays of the transposed matrix; the last are kept for other encoders that read these counts."""
-    if x.is_inference():  # torch does not count how often it was changed in place
-        return transposed.__wrapped__(x, 0)
-    return transposed(x, x._version)
+    changes = changes_in_place(x)
+    return transposed(x) if changes is None else last_transposed(x, changes)
 
 
 @lru_cache(maxsize=1)
-def transposed(x: torch.Tensor, version: int) -> tuple:
-    """Made anew for another ``version``, torch's number of changes in place."""
+def last_transposed(x: torch.Tensor, changes: int) -> tuple:
+    """Made anew after another change in place."""
+    return transposed(x)
+
+
+def transposed(x: torch.Tensor) -> tuple:
+    """Arrays of the transposed matrix."""
     from vivace.kernels.products import transpose
 
     return transpose(*csr_arrays(x), x.shape[1])

@@ -5,7 +5,8 @@ non-zeros are then done over, gathered so that they vectorise as well: whole cou
 most of all, by short products in float32, the others by gamma functions in float64.
 
 The loops write to sections of one scratch array at fixed distances, and the results are copied on:
-with one array for each result, the compiler could not prove that they do not overlap.
+with one array for each result, the compiler could not prove that they do not overlap. A section is
+named by where it starts: ``tile[BY_MU + i]``.
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ from numpy import float32, float64, int32, uint32
 from vivace.kernels.elementary import (
     HALF,
     ONE,
-    bits,
     exp,
     exp_and_expm1,
     inlined,
     log1p_and_lag,
     log_near,
+    reinterpret,
     wide_log,
 )
 from vivace.kernels.jit import compiled
 
-TILE = 512
+TILE = 512  # genes, or non-zeros, in a section
+# results of a count: its value and the gradients by the mean, by log(theta) and by zi_logits
+RESULTS = VALUE, BY_MU, BY_LOG_THETA, BY_ZI = tuple(range(0, 4 * TILE, TILE))
+# what zeros need besides, and what the results of non-zeros are made of
+NOT_P, ZERO_PROBABILITY = range(4 * TILE, 6 * TILE, TILE)
+GIVEN = X, MU, THETA, ZI = tuple(range(4 * TILE, 8 * TILE, TILE))
 MOST = 4  # molecules of a count that is done over in float32; nb_small_counts has a term for each
 SOFTMAX, SOFTPLUS, IDENTITY = 0, 1, 2
 ZERO = float32(0.0)
@@ -55,15 +61,6 @@ class Dispersion(NamedTuple):
     rows: np.ndarray  # (B,) int64, or (0,): row i of the logits has row i
 
 
-class Gradients(NamedTuple):
-    """Of the value of each row; those with no rows are not wanted."""
-
-    logits: np.ndarray  # (R, G) float32
-    library: np.ndarray  # (R,) float32
-    log_theta: np.ndarray  # (R, G) float32
-    zi_logits: np.ndarray  # (R, G) float32
-
-
 # the rate ---------------------------------------------------------------------------------------
 
 
@@ -72,10 +69,10 @@ def largest(values):
     """Maximum by way of integers in the same order: that vectorises, and NaN comes out on top."""
     top = int32(-0x80000000)
     for i in range(values.shape[0]):
-        b = bits(values[i])
+        b = reinterpret(values[i])
         ordered = int32(b ^ int32(int32(b >> int32(31)) & int32(0x7FFFFFFF)))
         top = max(top, ordered)
-    return bits(int32(top ^ int32(int32(top >> int32(31)) & int32(0x7FFFFFFF))))
+    return reinterpret(int32(top ^ int32(int32(top >> int32(31)) & int32(0x7FFFFFFF))))
 
 
 @compiled(reorder=True)
@@ -163,21 +160,22 @@ def poisson_zeros(rate, value, by_rate):
 
 @compiled
 def nb_zeros(rate, theta, inverse_theta, tile):
-    """``theta log(theta / (theta + mu))``; gradients by mu and log(theta) in sections 1 and 2."""
+    """``theta log(theta / (theta + mu))``; gradients by mu and log(theta)."""
     for i in range(rate.shape[0]):
         z = rate[i] * inverse_theta[i]
         share = ONE / (ONE + z)
         log, lag = log1p_and_lag(z, share)
-        tile[i] = -theta[i] * log
-        tile[TILE + i] = -share
-        tile[2 * TILE + i] = -theta[i] * lag
+        tile[VALUE + i] = -theta[i] * log
+        tile[BY_MU + i] = -share
+        tile[BY_LOG_THETA + i] = -theta[i] * lag
 
 
 @compiled
 def zinb_zeros(rate, theta, inverse_theta, zi_logits, tile):
-    """``log(p + (1 - p) q)``, q the probability of a zero count; section 3: gradient by the logits.
+    """``log(p + (1 - p) q)``, q the probability of a zero count; the gradient by the logits.
 
-    In four loops with a short chain of operations each: the processor overlaps several turns of
+    Until the last loop VALUE holds log(q), then the probability that the gene is seen, and BY_ZI holds
+    p. In four loops with a short chain of operations each: the processor overlaps several turns of
     those, but not of one long chain.
     """
     nb_zeros(rate, theta, inverse_theta, tile)
@@ -185,31 +183,31 @@ def zinb_zeros(rate, theta, inverse_theta, zi_logits, tile):
         pi = zi_logits[i]
         e = exp(-abs(pi))
         larger = ONE / (ONE + e)
-        tile[3 * TILE + i] = larger if pi >= ZERO else e * larger  # p
-        tile[4 * TILE + i] = e * larger if pi >= ZERO else larger  # 1 - p
+        tile[BY_ZI + i] = larger if pi >= ZERO else e * larger  # p
+        tile[NOT_P + i] = e * larger if pi >= ZERO else larger  # 1 - p
     for i in range(rate.shape[0]):
-        q, q_minus_1 = exp_and_expm1(tile[i])
-        p, not_p = tile[3 * TILE + i], tile[4 * TILE + i]
+        q, q_minus_1 = exp_and_expm1(tile[VALUE + i])
+        p, not_p = tile[BY_ZI + i], tile[NOT_P + i]
         not_zero = -not_p * q_minus_1
         zero = ONE - not_zero if not_zero < HALF else p + not_p * q
-        tile[i] = not_zero
-        tile[4 * TILE + i] = not_p * q
-        tile[5 * TILE + i] = max(zero, TINY)
+        tile[VALUE + i] = not_zero
+        tile[NOT_P + i] = not_p * q
+        tile[ZERO_PROBABILITY + i] = max(zero, TINY)
     for i in range(rate.shape[0]):
-        not_zero, zero = tile[i], tile[5 * TILE + i]
+        not_zero, zero = tile[VALUE + i], tile[ZERO_PROBABILITY + i]
         inverse = ONE / zero
-        by_count = tile[4 * TILE + i] * inverse  # probability that a zero is a count
-        tile[i] = log_near(zero, -not_zero)
-        tile[TILE + i] *= by_count
-        tile[2 * TILE + i] *= by_count
-        tile[3 * TILE + i] *= not_zero * inverse
+        by_count = tile[NOT_P + i] * inverse  # probability that a zero is a count
+        tile[VALUE + i] = log_near(zero, -not_zero)
+        tile[BY_MU + i] *= by_count
+        tile[BY_LOG_THETA + i] *= by_count
+        tile[BY_ZI + i] *= not_zero * inverse
 
 
 @compiled
 def copy_section(tile, section, out):
     """The start of a section of the scratch array into ``out``."""
     for i in range(out.shape[0]):
-        out[i] = tile[section * TILE + i]
+        out[i] = tile[section + i]
 
 
 # non-zeros --------------------------------------------------------------------------------------
@@ -238,28 +236,28 @@ def rising(a):
 
 @compiled
 def poisson_counts(n, wide):
-    """``x log(mu) - mu - lgamma(x + 1)``; sections: x, mu, then value and gradient by mu."""
+    """``x log(mu) - mu - lgamma(x + 1)`` and its gradient by mu."""
     for i in range(n):
-        x, rate = wide[i], wide[TILE + i]
+        x, rate = wide[X + i], wide[MU + i]
         mu = max(rate, NEGLIGIBLE)
         r = 1.0 / (x + 5.0)
         factor = rising(x + 1.0)[0] * (r * r * r * r * np.sqrt(r))
         log_factorial = HALF_LOG_TAU + stirling(r) - (x + 5.0) - wide_log(factor)
-        wide[4 * TILE + i] = x * wide_log(mu * r) - mu - log_factorial
-        wide[5 * TILE + i] = x / mu - 1.0 if rate >= NEGLIGIBLE else 0.0
+        wide[VALUE + i] = x * wide_log(mu * r) - mu - log_factorial
+        wide[BY_MU + i] = x / mu - 1.0 if rate >= NEGLIGIBLE else 0.0
 
 
 @compiled
 def nb_counts(n, wide):
-    """Sections: x, mu, theta, zi_logits, then value and gradients by mu, log(theta), zi_logits.
+    """The RESULTS of what is GIVEN, in float64.
 
     The gamma functions are shifted by 4 and taken from Stirling's series: ``z`` are the shifted
     arguments, ``r`` their inverses, all from one division. What is left of the shift, and the
     dropout probability, share one logarithm.
     """
     for i in range(n):
-        x, mu, theta = wide[i], wide[TILE + i], wide[2 * TILE + i]
-        pi = float32(wide[3 * TILE + i])
+        x, mu, theta = wide[X + i], wide[MU + i], wide[THETA + i]
+        pi = float32(wide[ZI + i])
         both, mean = theta + x, theta + mu
         z_theta, z_both, z = theta + 4.0, both + 4.0, x + 5.0
         zz, means = z_theta * z_both, theta * mean
@@ -278,7 +276,7 @@ def nb_counts(n, wide):
         log_mean = wide_log(mean * (mean * r_means))
         log_z = wide_log(z_both * r_theta)
         log_x = wide_log(max(mu, NEGLIGIBLE) * z_both * (r_mean * r_z))
-        wide[4 * TILE + i] = (
+        wide[VALUE + i] = (
             x * log_x
             - theta * log_mean
             + (z_theta - 0.5) * log_z
@@ -286,11 +284,11 @@ def nb_counts(n, wide):
             + (stirling(r_both) - stirling(r_theta) - stirling(r_z) + 5.0 - HALF_LOG_TAU)
         )
         by_log = x / mu if mu >= NEGLIGIBLE else 0.0
-        wide[5 * TILE + i] = by_log - both * r_mean
+        wide[BY_MU + i] = by_log - both * r_mean
         digamma = log_z + stirling_slope(r_both) - stirling_slope(r_theta)
         digamma += (below_slope * above - above_slope * below) * (dropout * inverse_rest)
-        wide[6 * TILE + i] = theta * (digamma - log_mean + (mu - x) * r_mean)
-        wide[7 * TILE + i] = -(1.0 if pi >= ZERO else e) * (above * below * inverse_rest)
+        wide[BY_LOG_THETA + i] = theta * (digamma - log_mean + (mu - x) * r_mean)
+        wide[BY_ZI + i] = -(1.0 if pi >= ZERO else e) * (above * below * inverse_rest)
 
 
 @inlined
@@ -304,14 +302,14 @@ def molecule(x, number, mu, theta, ratio):
 
 @compiled
 def nb_small_counts(n, narrow):
-    """The same sections in float32, of whole counts from 1 to MOST, whose gamma functions are products.
+    """The same in float32, of whole counts from 1 to MOST, whose gamma functions are products.
 
     ``Γ(θ + x) / (Γ(θ) x!) (μ / (θ + μ))**x`` is the product of ``(θ + k) / (k + 1) μ / (θ + μ)`` over
     ``k < x``; the gradients are written so that nothing cancels when θ is large.
     """
     for i in range(n):
-        x, mu, theta = narrow[i], narrow[TILE + i], narrow[2 * TILE + i]
-        pi = narrow[3 * TILE + i]
+        x, mu, theta = narrow[X + i], narrow[MU + i], narrow[THETA + i]
+        pi = narrow[ZI + i]
         r_mean = ONE / (theta + mu)
         share, ratio = theta * r_mean, max(mu, MIN_RATE) * r_mean
         log, lag = log1p_and_lag(mu / theta, share)
@@ -322,10 +320,10 @@ def nb_small_counts(n, narrow):
         of_4, slope_4 = molecule(x, float32(4), mu, theta, ratio)
         product = max(larger * theta * ratio * of_2 * of_3 * of_4, TINY)
         slope = mu / theta + slope_2 + slope_3 + slope_4
-        narrow[4 * TILE + i] = log_near(product, product - ONE) - max(pi, ZERO) - theta * log
-        narrow[5 * TILE + i] = (x - mu) * share / mu if mu >= MIN_RATE else -(theta + x) * r_mean
-        narrow[6 * TILE + i] = share * slope - theta * lag
-        narrow[7 * TILE + i] = -larger if pi >= ZERO else -e * larger
+        narrow[VALUE + i] = log_near(product, product - ONE) - max(pi, ZERO) - theta * log
+        narrow[BY_MU + i] = (x - mu) * share / mu if mu >= MIN_RATE else -(theta + x) * r_mean
+        narrow[BY_LOG_THETA + i] = share * slope - theta * lag
+        narrow[BY_ZI + i] = -larger if pi >= ZERO else -e * larger
 
 
 @compiled
@@ -337,11 +335,11 @@ def gather(counts, at, stop, rate, theta, zi_logits, narrow, columns):
         if not abs(x) < NEGLIGIBLE:  # a stored zero is a zero; NaN is not
             column = uint32(counts.indices[at])  # one that is not negative need not be checked
             columns[n] = column
-            narrow[n] = x
-            narrow[TILE + n] = rate[column]
+            narrow[X + n] = x
+            narrow[MU + n] = rate[column]
             if theta is not None:
-                narrow[2 * TILE + n] = theta[column]
-                narrow[3 * TILE + n] = NO_DROPOUT if zi_logits is None else zi_logits[column]
+                narrow[THETA + n] = theta[column]
+                narrow[ZI + n] = NO_DROPOUT if zi_logits is None else zi_logits[column]
             n += 1
         at += 1
     return n, at
@@ -352,10 +350,10 @@ def widen(n, narrow, smallest, wide, places):
     """The counts from ``smallest`` on and those that are not whole, in float64; returns how many."""
     n_wide = 0
     for i in range(n):
-        x = narrow[i]
+        x = narrow[X + i]
         if not (x < smallest and x == float32(int32(x)) and x > ZERO):
-            for section in range(4):
-                wide[section * TILE + n_wide] = narrow[section * TILE + i]
+            for section in GIVEN:
+                wide[section + n_wide] = narrow[section + i]
             places[n_wide] = i
             n_wide += 1
     return n_wide
@@ -365,8 +363,8 @@ def widen(n, narrow, smallest, wide, places):
 def put_back(n_wide, wide, places, narrow):
     """Results of those in float64 to where they came from."""
     for j in range(n_wide):
-        for section in range(4, 8):
-            narrow[section * TILE + places[j]] = wide[section * TILE + j]
+        for section in RESULTS:
+            narrow[section + places[j]] = wide[section + j]
 
 
 @compiled
@@ -375,11 +373,11 @@ def scatter(narrow, columns, n, value, by_rate, by_log_theta, by_zi_logits):
     result = 0.0
     for i in range(n):
         column = columns[i]
-        result += narrow[4 * TILE + i]
+        result += narrow[VALUE + i]
         value[column] = ZERO
-        by_rate[column] = narrow[5 * TILE + i]
-        by_log_theta[column] = narrow[6 * TILE + i]
-        by_zi_logits[column] = narrow[7 * TILE + i]
+        by_rate[column] = narrow[BY_MU + i]
+        by_log_theta[column] = narrow[BY_LOG_THETA + i]
+        by_zi_logits[column] = narrow[BY_ZI + i]
     return result
 
 
@@ -398,10 +396,10 @@ def all_as_zeros(rate, theta, inverse_theta, zi_logits, tile, value, by_rate, by
             nb_zeros(rate[here], theta[here], inverse_theta[here], tile)
         else:
             zinb_zeros(rate[here], theta[here], inverse_theta[here], zi_logits[here], tile)
-            copy_section(tile, 3, by_zi[here])
-        copy_section(tile, 0, value[here])
-        copy_section(tile, 1, by_rate[here])
-        copy_section(tile, 2, by_theta[here])
+            copy_section(tile, BY_ZI, by_zi[here])
+        copy_section(tile, VALUE, value[here])
+        copy_section(tile, BY_MU, by_rate[here])
+        copy_section(tile, BY_LOG_THETA, by_theta[here])
 
 
 @compiled
@@ -484,7 +482,8 @@ def log_likelihood_of_rows(
     value
         (R,) float32, written to.
     gradients
-        :class:`Gradients`, written to; those by the logits may be the logits themselves.
+        :class:`vivace.kernels.fused.Gradients` of arrays, written to; those by the logits may be the
+        logits themselves.
     """
     n_genes = logits.shape[1]
     tile = np.empty(6 * TILE, float32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.distributions import Distribution, constraints
 
+from vivace._hooks import standard_gamma
+
 
 class BetaBinomial(Distribution):
     r"""Successes among ``total_count`` trials with a beta-distributed probability.
@@ -75,8 +77,8 @@ class BetaBinomial(Distribution):
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> torch.Tensor:
         """Draw a probability, then the successes."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        one = torch._standard_gamma(self.alpha.expand(shape))
-        other = torch._standard_gamma(self.beta.expand(shape))
+        one = standard_gamma(self.alpha.expand(shape))
+        other = standard_gamma(self.beta.expand(shape))
         tiny = torch.finfo(one.dtype).tiny
         return torch.binomial(
             self.total_count.to(one).expand(shape).contiguous(), one / (one + other).clamp(min=tiny)

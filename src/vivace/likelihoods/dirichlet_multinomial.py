@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.distributions import Distribution, constraints
 
+from vivace._hooks import standard_gamma
 from vivace.errors import InvalidArgumentError
 
 
@@ -144,7 +145,7 @@ class DirichletMultinomial(Distribution):
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> torch.Tensor:
         """Draw shares, then reads, (*sample_shape, ..., J)."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        gamma = torch._standard_gamma(self.concentration.expand(shape))
+        gamma = standard_gamma(self.concentration.expand(shape))
         tiny = torch.finfo(gamma.dtype).tiny
         left = self.total_count.to(gamma).expand(*shape[:-1], -1).clone()
         mass = event_sums(gamma, self.event_index, self.n_events)

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch.distributions import Distribution, constraints
 
+from vivace._hooks import standard_gamma
 from vivace.kernels import count_log_likelihood
 from vivace.kernels.affine import Affine
 from vivace.likelihoods.rate import MAX_RATE, Rate, normalized
@@ -147,7 +148,7 @@ class NegativeBinomial(Distribution):
     def expand_sample(self, shape: torch.Size) -> torch.Tensor:
         """Draw counts of any shape that the parameters broadcast to."""
         theta = self.theta.expand(shape)
-        gamma = torch._standard_gamma(theta) * (self.mu / theta)  # rate theta/mu, fine at mu = 0
+        gamma = standard_gamma(theta) * (self.mu / theta)  # rate theta/mu, fine at mu = 0
         return torch.poisson(gamma.clamp(max=MAX_RATE))
 
     def get_normalized(self, key: str) -> torch.Tensor:

@@ -95,14 +95,9 @@ def nmi(one: Iterable[Any], two: Iterable[Any]) -> float:
     >>> nmi(["a", "a", "b", "b"], [1, 1, 0, 0])
     1.0
     """
-    p = _contingency(one, two)
-    p = p / p.sum()
-    row, column = p.sum(axis=1), p.sum(axis=0)
-    entropy = _entropy(row) + _entropy(column)
-    if entropy == 0:
-        return 1.0
-    information = entropy - _entropy(p.ravel())
-    return float(np.clip(2 * information / entropy, 0.0, 1.0))
+    from sklearn.metrics import normalized_mutual_info_score
+
+    return float(np.clip(normalized_mutual_info_score(*_codes_of_both(one, two)), 0.0, 1.0))
 
 
 def ari(one: Iterable[Any], two: Iterable[Any]) -> float:
@@ -130,27 +125,14 @@ def ari(one: Iterable[Any], two: Iterable[Any]) -> float:
     >>> round(ari(["a", "a", "b", "b"], [1, 0, 1, 0]), 3)
     -0.5
     """
-    table = _contingency(one, two)
-    both, first, second, every = (
-        (n * (n - 1) / 2).sum() for n in (table, table.sum(axis=1), table.sum(axis=0), table.sum())
-    )
-    expected = first * second / every if every else 0.0
-    mean = (first + second) / 2
-    return 1.0 if mean == expected else float((both - expected) / (mean - expected))
+    from sklearn.metrics import adjusted_rand_score
+
+    return float(adjusted_rand_score(*_codes_of_both(one, two)))
 
 
-def _contingency(one: Iterable[Any], two: Iterable[Any]) -> Array:
-    """(C, K) number of cells with each pair of labels."""
+def _codes_of_both(one: Iterable[Any], two: Iterable[Any]) -> tuple[Array, Array]:
     one = np.asarray(one, dtype=object).ravel()
-    (a, a_names), (b, b_names) = as_codes(one, len(one), "one"), as_codes(two, len(one), "two")
-    table = np.zeros((len(a_names), len(b_names)))
-    np.add.at(table, (a, b), 1)
-    return table
-
-
-def _entropy(p: Array) -> float:
-    p = p[p > 0]
-    return float(-(p * np.log(p)).sum())
+    return as_codes(one, len(one), "one")[0], as_codes(two, len(one), "two")[0]
 
 
 def _kmeans(latent: Array, n_clusters: int, seed: int) -> Array:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from vivace.errors import InvalidArgumentError
 from vivace.metrics._neighbours import (
@@ -90,9 +92,11 @@ def label_transfer(
     {'accuracy': 0.666..., 'balanced_accuracy': 0.75}
     """
     truth = np.asarray(query_labels, dtype=object).ravel()
-    codes, _ = as_codes(truth, len(as_latent(query, "query")), "query_labels")
-    right = predict_labels(reference, reference_labels, query, k=k) == truth
-    return {"accuracy": float(right.mean()), "balanced_accuracy": _balanced(right, codes)}
+    codes, names = as_codes(truth, len(as_latent(query, "query")), "query_labels")
+    found = predict_labels(reference, reference_labels, query, k=k)
+    predicted = pd.Index(names).get_indexer(found)  # -1: a label that no query cell has
+    accuracy = float((predicted == codes).mean())
+    return {"accuracy": accuracy, "balanced_accuracy": _balanced(codes, predicted)}
 
 
 def knn_accuracy(
@@ -112,7 +116,8 @@ def knn_accuracy(
     k
         Neighbours.
     folds
-        Number of folds, at least 2; leave-one-out where there are fewer cells.
+        Number of folds, at least 2; leave-one-out where there are fewer cells, and no more folds than
+        the largest label has cells.
     seed
         Seed of the folds.
 
@@ -130,7 +135,8 @@ def knn_accuracy(
     >>> knn_accuracy([[0.0], [0.1], [9.0], [9.1]], ["a", "a", "b", "b"], k=1, folds=2)
     1.0
     """
-    return float(_cross_validate(latent, labels, k, folds, seed)[0].mean())
+    codes, predicted = _cross_validate(latent, labels, k, folds, seed)
+    return float((predicted == codes).mean())
 
 
 def knn_balanced_accuracy(
@@ -163,28 +169,35 @@ def knn_balanced_accuracy(
 def _cross_validate(
     latent: Any, labels: Iterable[Any], k: int, folds: int, seed: int
 ) -> tuple[Array, Array]:
-    """Whether each cell was predicted right (N,), and its code (N,)."""
+    """Code of each cell's label (N,), and of the one predicted for it (N,)."""
     latent = as_latent(latent)
     codes, names = as_codes(labels, len(latent))
     check_k(k)
     check_k(folds, "folds")
     for n, what in [(folds, "folds"), (len(latent), "cells"), (len(names), "labels")]:
         need_two(n, what)
-    fold = _deal(codes, min(folds, len(latent)), seed)
-    right = np.zeros(len(latent), bool)
+    fold = _deal(codes, folds, seed)
+    predicted = np.empty_like(codes)
     for held in np.unique(fold):
         test = fold == held
         found = neighbours(latent[~test], latent[test], k)
-        right[test] = _vote(codes[~test], len(names), *found) == codes[test]
-    return right, codes
+        predicted[test] = _vote(codes[~test], len(names), *found)
+    return codes, predicted
 
 
 def _deal(codes: Array, folds: int, seed: int) -> Array:
-    """(N,) folds: cells sorted by label, shuffled within, and dealt like cards."""
-    shuffled = np.random.default_rng(seed).permutation(len(codes))
-    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    """(N,) folds, with the cells of each label spread evenly; at most as many as the largest has cells."""
+    from sklearn.model_selection import StratifiedKFold
+
+    largest = np.bincount(codes).max()
+    if len(codes) <= folds or largest == 1:
+        return np.arange(len(codes)) % folds
     fold = np.empty(len(codes), int)
-    fold[order] = np.arange(len(codes)) % folds
+    deal = StratifiedKFold(min(folds, largest), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for number, (_, cells) in enumerate(deal.split(codes, codes)):
+            fold[cells] = number
     return fold
 
 
@@ -200,5 +213,8 @@ def _vote(codes: Array, n_labels: int, distance: Array, index: Array) -> Array:
     return np.asarray(np.where(tied, far, np.inf).argmin(axis=1))
 
 
-def _balanced(right: Array, codes: Array) -> float:
-    return float(np.mean(np.bincount(codes, right) / np.bincount(codes)))
+def _balanced(truth: Array, predicted: Array) -> float:
+    """Mean over the codes that occur in ``truth`` of the fraction of their cells predicted right."""
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(truth, predicted, labels=np.unique(truth), average="macro"))

@@ -332,6 +332,14 @@ class FixedBatchNorm(nn.BatchNorm1d):
     def train(self, mode: bool = True) -> FixedBatchNorm:
         return super().train(False)
 
+    @classmethod
+    def of(cls, norm: nn.BatchNorm1d) -> FixedBatchNorm:
+        """One with the tensors of another batch norm, to take its place."""
+        fixed = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+        for name, tensor in (*norm.named_parameters(), *norm.named_buffers()):
+            setattr(fixed, name, tensor)
+        return fixed.eval()
+
 
 def freeze_reference(module: BaseModule, reference: BaseModule, freeze: Freeze) -> None:
     """Let training change only what the reference does not have, and what ``freeze`` releases.
@@ -348,10 +356,9 @@ def freeze_reference(module: BaseModule, reference: BaseModule, freeze: Freeze) 
             entry.value.requires_grad_(False)
         else:
             _fix(entry.value, entry.axis, entry.fixed)
-    for name, layer in module.named_modules():
+    for name, layer in list(module.named_modules()):
         if isinstance(layer, nn.BatchNorm1d) and _batch_norm_frozen(name, freeze):
-            layer.__class__ = FixedBatchNorm
-            layer.eval()
+            module.set_submodule(name, FixedBatchNorm.of(layer))
         elif isinstance(layer, nn.Dropout) and freeze.freeze_dropout:
             layer.p = 0.0
 

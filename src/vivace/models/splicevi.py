@@ -149,7 +149,6 @@ event_dropout, psi_input
         **module_kwargs,
     ):
         check_choice("decoder_intercept_init", decoder_intercept_init, ("population", "default"))
-        self._counts_asked = (n_genes, n_junctions)
         super().__init__(
             adata,
             gene_likelihood=gene_likelihood,

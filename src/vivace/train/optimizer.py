@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch.optim.adam import adam
 
+from vivace import _hooks
 from vivace.modules.base import BaseModule
 from vivace.train.options import TrainOptions
 
@@ -37,7 +37,8 @@ def take_step(optimizer: torch.optim.Optimizer) -> None:
         [p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups
     ]
     states = [[optimizer.state[p] for p in parameters] for parameters in trained]
-    if optimizer.defaults["capturable"] or not all(map(all, states)):
+    adam = _hooks.adam
+    if adam is None or optimizer.defaults["capturable"] or not all(map(all, states)):
         optimizer.step()
         return
     for group, parameters, of_group in zip(optimizer.param_groups, trained, states, strict=True):
