@@ -22,7 +22,8 @@ def twice(matrix: np.ndarray) -> sparse.csr_matrix:
     """CSR in which every entry above one is stored as one and the rest."""
     m = sparse.csr_matrix(matrix)
     first = np.minimum(m.data, 1).astype(m.dtype)
-    data = np.stack([first, (m.data - first).astype(m.dtype)], axis=1).ravel()
+    rest = (m.data.astype("float64") - first).astype(m.dtype)
+    data = np.stack([first, rest], axis=1).ravel()
     return sparse.csr_matrix((data, np.repeat(m.indices, 2), m.indptr * 2), shape=m.shape)
 
 

@@ -21,6 +21,7 @@ from vivace.errors import InvalidArgumentError, InvalidDataError, VivaceError
 
 N = 12
 DAYS = ["2024-02-01", "2024-01-01"] * 6
+ISO = ["2024-01-01", "2024-02-01"]
 KINDS: dict[str, tuple[Any, list[str]]] = {
     "text": (["b", "a"] * 6, ["a", "b"]),
     "numbers by size": ([10, 9, 100] * 4, ["9", "10", "100"]),
@@ -29,12 +30,12 @@ KINDS: dict[str, tuple[Any, list[str]]] = {
     "float32": (np.array([0.1, 0.2] * 6, dtype="float32"), ["0.1", "0.2"]),
     "booleans": ([True, False] * 6, ["False", "True"]),
     "mixed": (pd.Series(["pilot", 1] * 6, dtype=object), ["1", "pilot"]),
-    "mixed with booleans": (pd.Series([True, 2] * 6, dtype=object), ["2", "True"]),
+    "mixed with booleans": (pd.Series([True, 2] * 6, dtype=object), ["True", "2"]),
     "bytes": (pd.Series([b"x", b"y"] * 6, dtype=object), ["x", "y"]),
     "decimals": (pd.Series([Decimal("1.50"), Decimal("1.0")] * 6, dtype=object), ["1", "1.50"]),
-    "datetimes": (pd.to_datetime(DAYS), ["2024-01-01", "2024-02-01"]),
-    "categorical of datetimes": (pd.Categorical(pd.to_datetime(DAYS)), ["2024-01-01", "2024-02-01"]),
-    "dates": (pd.Series([dt.date.fromisoformat(d) for d in DAYS], dtype=object), ["2024-01-01", "2024-02-01"]),
+    "datetimes": (pd.to_datetime(DAYS), ISO),
+    "categorical of datetimes": (pd.Categorical(pd.to_datetime(DAYS)), ISO),
+    "dates": (pd.Series([dt.date.fromisoformat(d) for d in DAYS], dtype=object), ISO),
     "moments": (pd.to_datetime([f"{d}T10:30" for d in DAYS]), ["2024-01-01T10:30:00", "2024-02-01T10:30:00"]),
     "periods": (pd.PeriodIndex(DAYS, freq="M"), ["2024-01", "2024-02"]),
     "bins": (pd.cut([1, 2, 3, 4] * 3, [0, 2, 4]), ["(0, 2]", "(2, 4]"]),

@@ -98,9 +98,8 @@ def test_genes_come_in_the_order_asked_for():
 
 @pytest.mark.parametrize("bad", [[1, 2], [], [b"\xff"], [1.5], {"a"}, [["1"], ["3", "2"]]])
 def test_genes_are_never_numbers(bad: Any):
-    with pytest.raises((VivaceError, UnicodeDecodeError)) as error:
+    with pytest.raises(VivaceError, match="gene_list"):
         name_positions(bad, NAMES, "gene_list", "gene")
-    assert isinstance(error.value, VivaceError)
 
 
 def test_an_unknown_gene_is_named():
@@ -115,8 +114,8 @@ def test_a_model_reads_choices_through_this_door():
     model.train(max_epochs=1, progress=False)
     everything = model.get_latent_representation()
     names = adata.obs_names[[7, 2]]
-    np.testing.assert_array_equal(
-        model.get_latent_representation(indices=names), everything[[7, 2]]
+    np.testing.assert_allclose(
+        model.get_latent_representation(indices=names), everything[[7, 2]], atol=1e-6
     )
     frame = model.get_normalized_expression(gene_list="gene_3", indices=names)
     assert list(frame.columns) == ["gene_3"]

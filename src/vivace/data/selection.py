@@ -153,6 +153,8 @@ def _values(selection: Any, names: pd.Index, argument: str) -> np.ndarray:
     except ValueError as error:
         msg = f"{argument} must be one row of numbers, a mask or names; found lists of several lengths"
         raise InvalidArgumentError(msg) from error
+    if values.dtype.kind in "US" and not hasattr(selection, "dtype"):
+        values = np.asarray(selection, dtype=object)  # numpy made text of numbers beside text
     if values.ndim > 1 and values.size != max(values.shape):
         msg = f"{argument} must have one dimension; found shape {values.shape}"
         raise InvalidArgumentError(msg)
@@ -162,7 +164,7 @@ def _values(selection: Any, names: pd.Index, argument: str) -> np.ndarray:
 def _plain(values: np.ndarray, argument: str) -> np.ndarray:
     kind = values.dtype.kind
     if kind == "S":
-        return np.char.decode(values, "utf-8")
+        return np.char.decode(values, "utf-8", "replace")
     if kind in "biufU" or values.size == 0:
         return values
     found = pd.api.types.infer_dtype(values, skipna=False)
