@@ -305,6 +305,33 @@ def test_rest_is_weighted_by_group_size():
     np.testing.assert_allclose(a["raw_mean2"], b.means[0], rtol=1e-6)
 
 
+def test_draws_are_paired_at_random():
+    """Draws that rise evenly from 0 to 1 over the rows of both groups: pairs are independent.
+
+    The difference of two uniform numbers has the variance 1/6 and is at least d with probability
+    (1 - d)^2 / 2; in the order of the rows all pairs would be alike.
+    """
+    n, delta = 400, 0.3
+    obs = pd.DataFrame({"kind": np.repeat(["a", "b", "c"], n)})
+    height = np.tile((np.arange(n) + 0.5) / n, 3)
+    for plan in (make_plan(obs, "kind", "a", "b"), make_plan(obs, "kind", "a")):
+        table = differential_expression(
+            lambda rows, _: height[rows, None],
+            lambda rows: [np.ones((len(rows), 1))],
+            ["g"],
+            plan,
+            options=DifferentialOptions(
+                mode="change",
+                delta=delta,
+                n_samples_overall=8000,
+                change_fn=lambda one, two, _: one - two,
+            ),
+            rng=np.random.default_rng(0),
+        )
+        assert table["lfc_std"].item() == pytest.approx((1 / 6) ** 0.5, abs=0.01)
+        assert table["proba_de"].item() == pytest.approx((1 - delta) ** 2 / 2, abs=0.02)
+
+
 def test_draws_are_paired_inside_each_batch():
     """Batches shift the draws by 100: pairs across batches would show it."""
     toy = Toy()
