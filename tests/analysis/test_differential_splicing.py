@@ -26,7 +26,9 @@ def model() -> SPLICEVI:
     first = np.array([e not in events[:i] for i, e in enumerate(events)])
     others = np.array([(events == e).sum() - 1 for e in events])
     share = np.array([SHARE[g] for g in group])[:, None]
-    junctions.X = sparse.csr_matrix(np.where(first, share, (1 - share) / others) * READS, dtype="f4")
+    junctions.X = sparse.csr_matrix(
+        np.where(first, share, (1 - share) / others) * READS, dtype="f4"
+    )
     junctions.layers.clear()
     junctions.var["is_first"] = first
     SPLICEVI.setup_mudata(mdata)

@@ -16,7 +16,11 @@ def build(latent_distribution: str) -> tuple[VAE, dict[str, torch.Tensor]]:
     """Two latent dimensions that matter to the decoder, and an encoder that is not the prior."""
     torch.manual_seed(3)
     vae = VAE(
-        G, n_latent=2, n_hidden=8, gene_likelihood="poisson", latent_distribution=latent_distribution
+        G,
+        n_latent=2,
+        n_hidden=8,
+        gene_likelihood="poisson",
+        latent_distribution=latent_distribution,
     )
     vae = vae.double().eval()
     with torch.no_grad():
