@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from vivace.analysis.splicing import splicing_at, splicing_blocks
+from vivace.analysis.splicing import collect, observed_splicing, splicing_at, splicing_blocks
 from vivace.modules import SPLICEVAE
 
 EVENTS = np.array([0, 0, 1, 1, 1, 2, 2])
@@ -116,3 +116,30 @@ def test_blocks_keep_the_junctions_asked_for_in_their_order(junctions: np.ndarra
     mean, _ = posterior(p, tensors["junc_counts_key"].numpy(), phi)
     np.testing.assert_allclose(whole, mean, rtol=1e-5)
     np.testing.assert_array_equal(found, whole if junctions is None else whole[:, junctions])
+
+
+@pytest.mark.parametrize("mode", ["decoder", "dm_posterior_mean"])
+def test_minibatches_and_observed_entries_alone_give_the_same_numbers(mode: str):
+    module, tensors = build(), cells()
+    parts = [{k: v[rows] for k, v in tensors.items()} for rows in (slice(0, 3), slice(3, 4))]
+    (whole,) = splicing_blocks(module, [tensors], mode=mode)
+    blocks = np.concatenate(list(splicing_blocks(module, parts, mode=mode)))
+    np.testing.assert_allclose(blocks, whole, rtol=1e-5)
+    reads = tensors["junc_counts_key"].numpy()
+    seen = np.stack([np.bincount(EVENTS, row)[EVENTS] > 0 for row in reads])
+    for batches in ([tensors], parts, [parts[0], parts[0]]):
+        found = observed_splicing(module, batches, mode=mode)
+        again = batches[-1] is parts[0]
+        wanted = np.where(seen, whole, 0)[[0, 1, 2, 0, 1, 2] if again else slice(None)]
+        np.testing.assert_allclose(found.toarray(), wanted, rtol=1e-5)
+    at_whole, at_parts = (splicing_at(module, given, *AT) for given in ([tensors], parts))
+    for name, values in at_whole.items():
+        np.testing.assert_allclose(at_parts[name], values, rtol=1e-5)
+
+
+def test_blocks_lie_below_each_other_in_memory_and_in_a_file(tmp_path):
+    values = np.random.default_rng(0).random((5, J), dtype=np.float32)
+    for out in (None, tmp_path / "usage.npy"):
+        found = collect(iter([values[:2], values[2:3], values[3:]]), values.shape, out)
+        np.testing.assert_array_equal(found, values)
+    np.testing.assert_array_equal(np.load(tmp_path / "usage.npy"), values)
