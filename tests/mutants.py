@@ -253,7 +253,7 @@ MUTANTS = [
     ),
     *of(
         "data/cells.py",
-        "data/test_schema_record.py data/test_schema.py data/test_sources.py",
+        "data/test_cells.py data/test_schema_record.py data/test_schema.py",
         ("np.count_nonzero(sizes) * sizes[codes]", "len(sizes) * sizes[codes]"),
         ("np.count_nonzero(sizes) * sizes[codes]", "sizes[codes]"),
         ("len(have) > len(want)", "False"),
@@ -271,12 +271,13 @@ MUTANTS = [
         "data/sources/normalise.py",
         "data/test_normalise.py",
         ("1e4", "1e5"),
-        ("log1p", "expm1"),
+        ("np.log1p(rows.data * scale[row])", "np.log1p(rows.data) * scale[row]"),
+        ("np.log1p(rows.dense * scale[:, None])", "np.log1p(rows.dense * scale[0])"),
     ),
     # files --------------------------------------------------------------------------------------
     *of(
         "io/store.py",
-        "io/test_store.py",
+        "io/test_store_bits.py io/test_store.py",
         ("not overwrite and os.path.lexists", "os.path.lexists"),
         ("not overwrite and os.path.lexists", "False and os.path.lexists"),
         ("seal != _checksum(manifest)", "False"),

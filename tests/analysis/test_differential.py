@@ -11,10 +11,12 @@ import vivace
 from vivace.analysis import differential
 from vivace.analysis.change import (
     bayes_factor,
+    beyond,
     estimate_delta,
     estimate_pseudocount,
     false_discovery_mask,
     highest_density_interval,
+    summarise,
 )
 from vivace.analysis.differential import DifferentialOptions, RawStatistics, differential_expression
 from vivace.analysis.groups import correction_batches, keep_inliers, make_plan, rows_of
@@ -107,6 +109,32 @@ def test_density_interval_is_the_shortest_window():
         widths = [ordered[i + 50] - ordered[i] for i in range(51)]
         i = int(np.argmin(widths))
         assert (a, b) == (ordered[i], ordered[i + 50])
+
+
+def test_a_change_of_delta_itself_is_an_increase_and_not_a_decrease():
+    up, down = beyond(0.5)(np.array([0.5, 0.4, 0.0, -0.5, -0.6]))
+    assert up.tolist() == [True, False, False, False, False]
+    assert down.tolist() == [False, False, False, False, True]
+
+
+def test_as_many_are_marked_as_the_mean_error_allows():
+    """Of every number of genes from the top, the mean of 1 - p tells; counted one by one."""
+    rng = np.random.default_rng(0)
+    for n, target in ((1, 0.3), (2, 0.25), (40, 0.1), (40, 0.3)):
+        for p in rng.random((50, n)) ** 0.3:
+            mask = false_discovery_mask(p, target)
+            ranked = sorted(1 - p)
+            allowed = [k for k in range(n + 1) if k == 0 or sum(ranked[:k]) / k <= target]
+            assert mask.sum() == max(allowed)
+            assert mask.all() or not mask.any() or p[mask].min() >= p[~mask].max()
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 7, 8])
+def test_summaries_are_those_of_the_draws(n_draws):
+    change = np.random.default_rng(0).normal(size=(5, n_draws))
+    found = summarise(change, [])
+    for name in ("mean", "median", "std", "min", "max"):
+        np.testing.assert_allclose(found[f"lfc_{name}"], getattr(np, name)(change, axis=1))
 
 
 # groups -----------------------------------------------------------------------------------------
