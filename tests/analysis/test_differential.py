@@ -11,10 +11,12 @@ import vivace
 from vivace.analysis import differential
 from vivace.analysis.change import (
     bayes_factor,
+    beyond,
     estimate_delta,
     estimate_pseudocount,
     false_discovery_mask,
     highest_density_interval,
+    summarise,
 )
 from vivace.analysis.differential import DifferentialOptions, RawStatistics, differential_expression
 from vivace.analysis.groups import correction_batches, keep_inliers, make_plan
@@ -107,6 +109,32 @@ def test_density_interval_is_the_shortest_window():
         widths = [ordered[i + 50] - ordered[i] for i in range(51)]
         i = int(np.argmin(widths))
         assert (a, b) == (ordered[i], ordered[i + 50])
+
+
+def test_a_change_of_delta_itself_is_an_increase_and_not_a_decrease():
+    up, down = beyond(0.5)(np.array([0.5, 0.4, 0.0, -0.5, -0.6]))
+    assert up.tolist() == [True, False, False, False, False]
+    assert down.tolist() == [False, False, False, False, True]
+
+
+def test_as_many_are_marked_as_the_mean_error_allows():
+    """Of every number of genes from the top, the mean of 1 - p tells; counted one by one."""
+    rng = np.random.default_rng(0)
+    for n, target in ((1, 0.3), (2, 0.25), (40, 0.1), (40, 0.3)):
+        for p in rng.random((50, n)) ** 0.3:
+            mask = false_discovery_mask(p, target)
+            ranked = sorted(1 - p)
+            allowed = [k for k in range(n + 1) if k == 0 or sum(ranked[:k]) / k <= target]
+            assert mask.sum() == max(allowed)
+            assert mask.all() or not mask.any() or p[mask].min() >= p[~mask].max()
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 7, 8])
+def test_summaries_are_those_of_the_draws(n_draws):
+    change = np.random.default_rng(0).normal(size=(5, n_draws))
+    found = summarise(change, [])
+    for name in ("mean", "median", "std", "min", "max"):
+        np.testing.assert_allclose(found[f"lfc_{name}"], getattr(np, name)(change, axis=1))
 
 
 # groups -----------------------------------------------------------------------------------------
@@ -303,6 +331,33 @@ def test_rest_is_weighted_by_group_size():
     np.testing.assert_allclose(a["scale2"], rest, rtol=0.03)
     b = RawStatistics.of(toy.blocks(np.flatnonzero(toy.obs["kind"] != "a")), G)
     np.testing.assert_allclose(a["raw_mean2"], b.means[0], rtol=1e-6)
+
+
+def test_draws_are_paired_at_random():
+    """Draws that rise evenly from 0 to 1 over the rows of both groups: pairs are independent.
+
+    The difference of two uniform numbers has the variance 1/6 and is at least d with probability
+    (1 - d)^2 / 2; in the order of the rows all pairs would be alike.
+    """
+    n, delta = 400, 0.3
+    obs = pd.DataFrame({"kind": np.repeat(["a", "b", "c"], n)})
+    height = np.tile((np.arange(n) + 0.5) / n, 3)
+    for plan in (make_plan(obs, "kind", "a", "b"), make_plan(obs, "kind", "a")):
+        table = differential_expression(
+            lambda rows, _: height[rows, None],
+            lambda rows: [np.ones((len(rows), 1))],
+            ["g"],
+            plan,
+            options=DifferentialOptions(
+                mode="change",
+                delta=delta,
+                n_samples_overall=8000,
+                change_fn=lambda one, two, _: one - two,
+            ),
+            rng=np.random.default_rng(0),
+        )
+        assert table["lfc_std"].item() == pytest.approx((1 / 6) ** 0.5, abs=0.01)
+        assert table["proba_de"].item() == pytest.approx((1 - delta) ** 2 / 2, abs=0.02)
 
 
 def test_draws_are_paired_inside_each_batch():

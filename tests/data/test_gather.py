@@ -11,6 +11,7 @@ from vivace.data.gather import gather_rows
 ROWS = {
     "order": np.array([3, 0, 2]),
     "repeats": np.array([1, 1, 1]),
+    "gaps": np.array([0, 2, 5]),
     "all": np.arange(6),
     "one": np.array([4]),
     "none": np.array([], dtype=np.int64),

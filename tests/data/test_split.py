@@ -69,3 +69,17 @@ def test_external_indexing():
         split_cells(rows, external_indexing=[np.arange(0), np.arange(10)])
     with pytest.warns(VivaceWarning, match="4 cells unused"):
         split_cells(rows, external_indexing=[np.arange(6)])
+
+
+def test_external_rows_that_are_not_to_be_split_are_left_out():
+    """As of two populations, each of which is split by the same three arrays."""
+    parts = [np.array([4, 3, 2]), np.array([5, 8]), np.array([7, 6])]
+    split = split_cells(np.array([2, 4, 6, 8]), external_indexing=parts)
+    assert split.train.tolist() == [4, 2]
+    assert split.validation.tolist() == [8]
+    assert split.test.tolist() == [6]
+
+
+def test_no_cells_are_no_training_cells():
+    with pytest.raises(InvalidArgumentError, match="no training cells are left of 0"):
+        split_cells(np.arange(0))
