@@ -6,6 +6,7 @@ is built with ``compat="scvi-tools"``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,9 @@ from vivace.data.schema import Field, Schema
 from vivace.data.setup_mudata import splicing_schema
 from vivace.errors import InvalidArgumentError, InvalidDataError, ModelFileError, nearest
 from vivace.io.damage import blamed_on
+from vivace.io.manifest import SCHEMA
 from vivace.io.restricted_pickle import read_pickle
+from vivace.io.shapes import TEXT
 from vivace.io.store import SavedModel
 
 UNUSED_WEIGHTS = ("pyro_param_store",)
@@ -81,6 +84,7 @@ def read_published(folder: str | Path, prefix: str = "") -> Published:
     with blamed_on(f"{path} does not look like a model of scvi-tools 1.x"):
         facts = saved["attr_dict"]
         registry, init = facts["registry_"], facts["init_params_"]
+        TEXT(registry["model_name"], "the model's name")
         options = dict(init["non_kwargs"])
         for further in init["kwargs"].values():
             options |= further
@@ -355,9 +359,11 @@ def import_parts(
 
 def _translated(published: Published, translation: Translation, adata: Any) -> SavedModel:
     facts = published.facts
+    schema = translation.schema(published, adata)
+    SCHEMA(json.loads(schema.to_json()), "the data it was trained on")
     return SavedModel(
         model=published.name,
-        schema=translation.schema(published, adata),
+        schema=schema,
         options=translation.options(published),
         weights=translation.weights(published),
         arrays=translation.arrays(facts),
@@ -377,7 +383,7 @@ def split_rows(facts: dict[str, Any]) -> dict[str, np.ndarray]:
     if all(rows is None for rows in found.values()):
         return {}
     return {
-        f"split.{part}": np.asarray([] if rows is None else rows, dtype=np.int64)
+        f"split.{part}": np.asarray([] if rows is None else rows, dtype=np.int64).reshape(-1)
         for part, rows in found.items()
     }
 
