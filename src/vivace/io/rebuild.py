@@ -25,7 +25,9 @@ TIMES = 4
 FLOOR = 256 * 2**20
 """... and this much in any case."""
 EACH = 64
-"""Bytes that any value takes, at about."""
+"""Bytes that any value takes, at about ..."""
+A_CONTAINER = 512
+"""... and a list, a dict or a call, with what is noted of it."""
 
 DICTS = ("collections.OrderedDict", "collections.defaultdict", "builtins.dict")
 """What is read as a plain dict, filled item by item."""
@@ -164,44 +166,49 @@ class Rebuilder:
 
     def _value(self, node: Any, level: int) -> tuple[Any, int]:
         """A value, and the bytes it takes with everything in it, what it shares included."""
-        if node is None or isinstance(node, bool | int | float | str | bytes | Name):
-            return node, EACH + (len(node) if isinstance(node, str | bytes) else 0)
+        if isinstance(node, str | bytes):
+            return node, EACH + len(node)
+        if type(node) not in (tuple, list, Pairs, Call):
+            return node, EACH
         if id(node) not in self._done:
             if level > MOST_LEVELS:
                 msg = f"values are nested more than {MOST_LEVELS} deep, or hold themselves"
                 raise ValueError(msg)
-            self._done[id(node)] = self._built(node, level + 1)
+            built = self._called if type(node) is Call else self._filled
+            self._done[id(node)] = built(node, level + 1)
         return self._done[id(node)]
 
-    def _built(self, node: Any, level: int) -> tuple[Any, int]:
-        if type(node) is Call:
-            return self._called(node, level)
-        parts = [part for pair in node for part in pair] if type(node) is Pairs else node
-        values, weights = self._values(parts, level)
-        self._spend(EACH * len(values), EACH + sum(weights))
-        if type(node) is Pairs:
-            keys = map(as_key, values[::2])
-            return dict(zip(keys, values[1::2], strict=True)), EACH + sum(weights)
-        return type(node)(values), EACH + sum(weights)
+    def _values(self, nodes: Any, level: int) -> tuple[list[Any], int]:
+        values, whole = [], EACH
+        for node in nodes:
+            value, weight = self._value(node, level)
+            values.append(value)
+            whole += weight
+        return values, whole
 
-    def _values(self, nodes: Any, level: int) -> tuple[list[Any], list[int]]:
-        pairs = [self._value(node, level) for node in nodes]
-        return [value for value, _ in pairs], [weight for _, weight in pairs]
+    def _filled(self, node: Any, level: int) -> tuple[Any, int]:
+        is_dict = type(node) is Pairs
+        parts = [part for pair in node for part in pair] if is_dict else node
+        values, whole = self._values(parts, level)
+        self._spend(A_CONTAINER + EACH * len(values), whole)
+        if is_dict:
+            return dict(zip(map(as_key, values[::2]), values[1::2], strict=True)), whole
+        return type(node)(values), whole
 
     def _called(self, node: Call, level: int) -> tuple[Any, int]:
-        (arguments, state), weights = self._values([node.arguments, node.state], level)
-        self._spend(0, sum(weights))
+        (arguments, state), whole = self._values([node.arguments, node.state], level)
+        self._spend(A_CONTAINER, whole)
         build = self._builders.get(node.function.name)
         if build is None:
             msg = f"{node.function.name} is no function"
             raise ValueError(msg)
         value = build(*arguments) if node.state is None else build(*arguments, state=state)
-        weight = weight_of(value)
+        own = weight_of(value)
         if isinstance(value, torch.Tensor):  # a view of the archive's bytes, which were counted
-            self._spend(0, weight)
-            return value, weight
-        self._spend(weight, weight + sum(weights))
-        return value, weight + sum(weights)
+            self._spend(0, own)
+            return value, own
+        self._spend(own, own + whole)
+        return value, own + whole
 
     def _spend(self, own: int, whole: int) -> None:
         self._spent += own

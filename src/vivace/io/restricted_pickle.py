@@ -76,7 +76,7 @@ class Machine:
                 return self.stack.pop()
             step = STEPS.get(code)
             if step is None:
-                msg = f"instruction {code!r} is not one that torch.save writes"
+                msg = f"torch.save does not write the instruction {code!r}"
                 raise ValueError(msg)
             step(self)
         msg = f"it has more than {MOST_STEPS} instructions"
