@@ -1,16 +1,82 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one."""
+"""Paths as users write them, files that are files, and writing so that no reader sees half of one."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from vivace.errors import InvalidArgumentError, ModelFileError
 
 if TYPE_CHECKING:  # the report writes files too, and does not load torch
     import torch
+
+PARTIAL = ".partial"
+"""How the name of a file ends that is not whole yet."""
+
+OTHER_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def user_path(path: Any, argument: str = "path") -> Path:
+    """A path as its user means it: ``~`` is the home folder.
+
+    Parameters
+    ----------
+    path
+        Text or ``pathlib.Path``.
+    argument
+        What the caller's argument is called, for the message.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is neither, is empty, or names the home of a user who is not there.
+
+    Examples
+    --------
+    >>> user_path("~/models/pbmc") == Path.home() / "models" / "pbmc"
+    True
+    """
+    if not isinstance(path, str | os.PathLike) or str(path) == "" or "\0" in str(path):
+        msg = f"{argument}={path!r} is not a path; pass text or a pathlib.Path"
+        raise InvalidArgumentError(msg)
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        msg = f"{argument}={str(path)!r} names a home folder that is not there; write the path in full"
+        raise InvalidArgumentError(msg) from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it; nothing that is no regular file (a pipe, a device) is waited for.
+
+    Raises
+    ------
+    ModelFileError
+        If it is something else.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    check_regular(descriptor, path)
+    return os.fdopen(descriptor, "rb")
+
+
+def check_regular(descriptor: int, path: Path) -> None:
+    """Close an open file and raise unless it is a regular one."""
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        msg = f"{path} is {OTHER_KINDS.get(kind, 'something else')}, expected a file; remove or rename it"
+        raise ModelFileError(msg)
 
 
 @contextmanager
@@ -26,9 +92,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     >>> target.read_text()
     'whole'
     """
-    path = Path(path)
+    path = user_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
+    with NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False
+    ) as handle:
         beside = Path(handle.name)
     try:
         yield beside
@@ -43,12 +111,34 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def save_tensors(
     tensors: dict[str, torch.Tensor], path: str | Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write tensors as one safetensors file, replacing it in one step."""
+    """Write tensors as one safetensors file, replacing it in one step.
+
+    Raises
+    ------
+    ModelFileError
+        If it cannot be written: a full disk, or no right to.
+    """
     from safetensors.torch import save
 
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    with replacing(path) as beside:
-        beside.write_bytes(save(plain, metadata))
+    try:
+        with replacing(path) as beside:
+            beside.write_bytes(save(plain, metadata))
+    except OSError as error:
+        raise not_saved(path, error) from error
+
+
+def not_saved(path: str | Path, error: OSError) -> ModelFileError:
+    """Build the error for a place that cannot be written to.
+
+    Examples
+    --------
+    >>> str(not_saved("run", OSError(28, "No space left on device")))
+    'cannot save to run: No space left on device; what was there is unchanged'
+    """
+    return ModelFileError(
+        f"cannot save to {path}: {error.strerror or error}; what was there is unchanged"
+    )
 
 
 def _flush(path: Path) -> None:

@@ -6,6 +6,7 @@ is built with ``compat="scvi-tools"``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +16,15 @@ import numpy as np
 import pandas as pd
 import torch
 
+from vivace._files import user_path
 from vivace._types import Keys
 from vivace.data.schema import Field, Schema
 from vivace.data.setup_mudata import splicing_schema
 from vivace.errors import InvalidArgumentError, InvalidDataError, ModelFileError, nearest
+from vivace.io.damage import blamed_on
+from vivace.io.manifest import SCHEMA
 from vivace.io.restricted_pickle import read_pickle
+from vivace.io.shapes import TEXT
 from vivace.io.store import SavedModel
 
 UNUSED_WEIGHTS = ("pyro_param_store",)
@@ -71,14 +76,15 @@ def read_published(folder: str | Path, prefix: str = "") -> Published:
     ModelFileError
         If it is not one, is damaged, or holds anything but data.
     """
-    path = Path(folder) / f"{prefix}model.pt"
-    if not path.is_file():
+    path = user_path(folder, "folder") / f"{prefix}model.pt"
+    if not path.exists():
         msg = f"{folder} holds no model of scvi-tools ({path.name} is missing)"
         raise ModelFileError(msg)
     saved = read_pickle(path)
-    try:
+    with blamed_on(f"{path} does not look like a model of scvi-tools 1.x"):
         facts = saved["attr_dict"]
         registry, init = facts["registry_"], facts["init_params_"]
+        TEXT(registry["model_name"], "the model's name")
         options = dict(init["non_kwargs"])
         for further in init["kwargs"].values():
             options |= further
@@ -91,17 +97,17 @@ def read_published(folder: str | Path, prefix: str = "") -> Published:
             setup=registry.get("setup_args") or {},
             facts=facts,
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        msg = (
-            f"{path} does not look like a model of scvi-tools 1.x: {type(error).__name__}: {error}"
-        )
-        raise ModelFileError(msg) from error
 
 
 def names_of(saved: Any) -> tuple[str, ...]:
     """Names of genes, of all modalities one after the other."""
     parts = saved.values() if isinstance(saved, dict) else [saved]
-    return tuple(str(name) for part in parts for name in part)
+    names = [name for part in parts for name in part]
+    strange = [name for name in names if not isinstance(name, str | int | np.integer)]
+    if strange:
+        msg = f"a {type(strange[0]).__name__} stands where the name of a gene belongs"
+        raise TypeError(msg)
+    return tuple(map(str, names))
 
 
 # fields -----------------------------------------------------------------------------------------
@@ -231,11 +237,18 @@ def sysvi_schema(published: Published, _: Any) -> Schema:
     return schema
 
 
+ONE_HOT = "prior.u_cat."
+"""How the names of pseudo-inputs begin; the number of the categorical column follows."""
+
+
 def sysvi_weights(published: Published) -> dict[str, torch.Tensor]:
     """One-hot categories of the pseudo-inputs become codes; the encoder is kept once."""
-    weights = {k: v for k, v in published.weights.items() if not k.startswith("prior.u_cat.")}
-    one_hot = [v for k, v in sorted(published.weights.items()) if k.startswith("prior.u_cat.")]
-    if one_hot:
+    weights = {k: v for k, v in published.weights.items() if not k.startswith(ONE_HOT)}
+    numbers = sorted(
+        int(k.removeprefix(ONE_HOT)) for k in published.weights if k.startswith(ONE_HOT)
+    )
+    if numbers:
+        one_hot = [published.weights[f"{ONE_HOT}{number}"] for number in numbers]
         weights["prior.codes"] = torch.stack([matrix.argmax(1) for matrix in one_hot], dim=1)
     return weights
 
@@ -340,17 +353,23 @@ def import_parts(
         )
         raise ModelFileError(msg)
     translation = TRANSLATIONS[published.name]
+    with blamed_on(f"{folder} holds a {published.name} with something that none has"):
+        return _translated(published, translation, adata), translation.unused
+
+
+def _translated(published: Published, translation: Translation, adata: Any) -> SavedModel:
     facts = published.facts
-    parts = SavedModel(
+    schema = translation.schema(published, adata)
+    SCHEMA(json.loads(schema.to_json()), "the data it was trained on")
+    return SavedModel(
         model=published.name,
-        schema=translation.schema(published, adata),
+        schema=schema,
         options=translation.options(published),
         weights=translation.weights(published),
         arrays=translation.arrays(facts),
         history={name: _series(frame) for name, frame in (facts.get("history_") or {}).items()},
         training={"is_trained": bool(facts["is_trained_"]), "imported from": "scvi-tools"},
     )
-    return parts, translation.unused
 
 
 def split_rows(facts: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -364,7 +383,7 @@ def split_rows(facts: dict[str, Any]) -> dict[str, np.ndarray]:
     if all(rows is None for rows in found.values()):
         return {}
     return {
-        f"split.{part}": np.asarray([] if rows is None else rows, dtype=np.int64)
+        f"split.{part}": np.asarray([] if rows is None else rows, dtype=np.int64).reshape(-1)
         for part, rows in found.items()
     }
 

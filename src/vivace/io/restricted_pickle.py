@@ -1,65 +1,28 @@
-"""Read the pickle inside a ``model.pt`` without running anything that is not known to be harmless.
+"""Read the pickle inside a ``model.pt`` without running anything that it names.
 
-torch's weights-only reader interprets the pickle itself and refuses every name that is not on a list.
-The list here holds what rebuilds numpy arrays, pandas tables and plain containers, and nothing that
-calls, imports or opens.
+A pickle is a program for a small stack machine. The machine here knows the instructions that
+``torch.save`` uses and calls nothing: where the program asks for a call, it notes the name and the
+arguments. What such a note stands for (an array, a table, a tensor) is then put together by
+:mod:`vivace.io.rebuild`, which has a builder of our own for each name it knows.
 """
 
 from __future__ import annotations
 
 import pickle
-import warnings
-from collections import OrderedDict
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import torch
-from numpy._core import multiarray
-from pandas._libs.internals import _unpickle_block
-from pandas.core.indexes.base import _new_Index
-from pandas.core.internals.managers import BlockManager
-
+from vivace._files import user_path
 from vivace.errors import ModelFileError
+from vivace.io.archive import PICKLE, Archive
+from vivace.io.damage import blamed_on
+from vivace.io.rebuild import DICTS, STORAGE, Call, Name, Pairs, Rebuilder, known_name
 
-
-def _plain_dict(factory: object = None) -> dict:
-    """A ``defaultdict`` read as a dict: its factory is not needed, and the reader fills only dicts."""
-    return {}
-
-
-def harmless() -> list[Any]:
-    """Everything the reader may rebuild: objects, or (object, name it has in the file)."""
-    dtypes = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdOUSM"]
-    named: list[tuple[Callable, str]] = [
-        (_plain_dict, "collections.defaultdict"),
-        (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-        (multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
-        (multiarray.scalar, "numpy.core.multiarray.scalar"),
-        (multiarray.scalar, "numpy._core.multiarray.scalar"),
-        *((kind, f"__builtin__.{kind.__name__}") for kind in (bytes, dict, list, set, slice)),
-        *((kind, f"builtins.{kind.__name__}") for kind in (bytes, dict, list, set, slice)),
-        (_unpickle_block, "pandas._libs.internals._unpickle_block"),
-        (pd.Index, "pandas.core.indexes.base.Index"),
-        (pd.Index, "pandas.core.indexes.numeric.Int64Index"),
-    ]
-    classes = [
-        np.ndarray,
-        np.dtype,
-        *dict.fromkeys(dtypes),
-        OrderedDict,
-        pd.DataFrame,
-        pd.Series,
-        pd.Index,
-        pd.RangeIndex,
-        pd.Categorical,
-        pd.CategoricalDtype,
-        _new_Index,
-        BlockManager,
-    ]
-    return [*classes, *named]
+MOST_STEPS = 3_000_000
+"""Instructions a pickle may have: each may take up to a hundred bytes of memory."""
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -68,34 +31,183 @@ def read_pickle(path: str | Path) -> Any:
     Raises
     ------
     ModelFileError
-        If the file is damaged, or names anything that is not known to be harmless; that is not run.
+        If the file is damaged, asks for far more memory than it is large, or names anything that is
+        not known to be harmless; that is not run.
     """
-    try:
-        with torch.serialization.safe_globals(harmless()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of other protocols before refusing them
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
+    path = user_path(path)
+    if not path.exists():
         msg = f"{path} is missing"
+        raise ModelFileError(msg)
+    try:
+        with blamed_on(f"{path} is damaged"), Archive(path) as archive:
+            graph = Machine(archive.read(PICKLE)).run()
+            return Rebuilder(archive).value_of(graph)
+    except zipfile.BadZipFile as error:
+        msg = f"{path} is damaged: {error}"
         raise ModelFileError(msg) from error
-    except pickle.UnpicklingError as error:
-        names = _refused(path)
-        if not names:
-            msg = f"{path} is damaged: {str(error).splitlines()[0]}"
-            raise ModelFileError(msg) from error
+    except UnknownNameError as error:
         msg = (
-            f"{path} was not read: its pickle names {', '.join(names)}, which could run code. Nothing of "
+            f"{path} was not read: its pickle names {error}, which could run code. Nothing of "
             "it was executed. A folder saved by scvi-tools holds no such thing; do not trust this file"
         )
         raise ModelFileError(msg) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        first_line = next(iter(str(error).splitlines()), "")
-        msg = f"{path} is damaged: {type(error).__name__} {first_line}".rstrip()
-        raise ModelFileError(msg) from error
 
 
-def _refused(path: str | Path) -> list[str]:
-    try:
-        with torch.serialization.safe_globals(harmless()):
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    except Exception:  # noqa: BLE001 - the file is refused either way; this only names why
-        return []
+class UnknownNameError(Exception):
+    """The pickle names what no builder is known for."""
+
+
+class Machine:
+    """Runs the instructions of a pickle to a graph of plain values and notes of calls."""
+
+    def __init__(self, program: bytes):
+        self.program = program
+        self.at = 0
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []
+        """Stacks under each mark."""
+        self.memo: dict[int, Any] = {}
+
+    def run(self) -> Any:
+        """The value that is left at the end."""
+        for _ in range(MOST_STEPS):
+            code = self.take(1)
+            if code == pickle.STOP:
+                return self.stack.pop()
+            step = STEPS.get(code)
+            if step is None:
+                msg = f"torch.save does not write the instruction {code!r}"
+                raise ValueError(msg)
+            step(self)
+        msg = f"it has more than {MOST_STEPS} instructions"
+        raise ValueError(msg)
+
+    # the program ------------------------------------------------------------------------------------
+
+    def take(self, n: int) -> bytes:
+        """The next bytes of the program."""
+        end = self.at + n
+        if end > len(self.program):
+            msg = "the pickle is cut off"
+            raise EOFError(msg)
+        taken = self.program[self.at : end]
+        self.at = end
+        return taken
+
+    def number(self, layout: str) -> Any:
+        """The next number of the program."""
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+
+    def line(self) -> str:
+        """The program up to the end of the line."""
+        end = self.program.index(b"\n", self.at)
+        text = self.program[self.at : end].decode()
+        self.at = end + 1
+        return text
+
+    # instructions -----------------------------------------------------------------------------------
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def mark(self) -> None:
+        self.below.append(self.stack)
+        self.stack = []
+
+    def marked(self) -> list[Any]:
+        """Take what was pushed since the last mark."""
+        items, self.stack = self.stack, self.below.pop()
+        return items
+
+    def last(self, n: int) -> list[Any]:
+        """Take the last values."""
+        if len(self.stack) < n:
+            msg = "the pickle takes more than it has"
+            raise IndexError(msg)
+        items = self.stack[-n:]
+        del self.stack[-n:]
+        return items
+
+    def name(self) -> None:
+        module, name = self.line(), self.line()
+        known = known_name(module, name)
+        if known is None:
+            raise UnknownNameError(f"{module}.{name}"[:200])
+        self.push(known)
+
+    def call(self) -> None:
+        function, arguments = self.last(2)
+        if type(function) is not Name or type(arguments) is not tuple:
+            msg = "the pickle calls what is no name"
+            raise ValueError(msg)
+        is_dict = function.name in DICTS and all(type(a) is Name for a in arguments)
+        self.push(Pairs() if is_dict else Call(function, arguments))
+
+    def set_state(self) -> None:
+        (state,) = self.last(1)
+        made = self.stack[-1]
+        if type(made) is Call and made.state is None:
+            made.state = state
+        elif type(made) is not Pairs:  # attributes of a dict (torch's versions) are not needed
+            msg = "the pickle sets the state of what has none"
+            raise ValueError(msg)
+
+    def add_items(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not list:
+            msg = "the pickle appends to what is no list"
+            raise ValueError(msg)
+        self.stack[-1].extend(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not Pairs or len(items) % 2:
+            msg = "the pickle sets items of what is no dict"
+            raise ValueError(msg)
+        self.stack[-1].extend(zip(items[::2], items[1::2], strict=True))
+
+    def remember(self, place: int) -> None:
+        self.memo[place] = self.stack[-1]
+
+    def text(self) -> None:
+        self.push(self.take(self.number("<I")).decode())
+
+    def long(self) -> None:
+        self.push(int.from_bytes(self.take(self.number("<B")), "little", signed=True))
+
+    def storage(self) -> None:
+        self.push(Call(STORAGE, tuple(self.last(1))))
+
+
+STEPS: dict[bytes, Callable[[Machine], Any]] = {
+    pickle.PROTO: lambda m: m.take(1),
+    pickle.NONE: lambda m: m.push(None),
+    pickle.NEWTRUE: lambda m: m.push(True),
+    pickle.NEWFALSE: lambda m: m.push(False),
+    pickle.BININT: lambda m: m.push(m.number("<i")),
+    pickle.BININT1: lambda m: m.push(m.number("<B")),
+    pickle.BININT2: lambda m: m.push(m.number("<H")),
+    pickle.LONG1: Machine.long,
+    pickle.BINFLOAT: lambda m: m.push(m.number(">d")),
+    pickle.BINUNICODE: Machine.text,
+    pickle.MARK: Machine.mark,
+    pickle.EMPTY_TUPLE: lambda m: m.push(()),
+    pickle.TUPLE1: lambda m: m.push(tuple(m.last(1))),
+    pickle.TUPLE2: lambda m: m.push(tuple(m.last(2))),
+    pickle.TUPLE3: lambda m: m.push(tuple(m.last(3))),
+    pickle.TUPLE: lambda m: m.push(tuple(m.marked())),
+    pickle.EMPTY_LIST: lambda m: m.push([]),
+    pickle.APPEND: lambda m: m.add_items(m.last(1)),
+    pickle.APPENDS: lambda m: m.add_items(m.marked()),
+    pickle.EMPTY_DICT: lambda m: m.push(Pairs()),
+    pickle.SETITEM: lambda m: m.set_items(m.last(2)),
+    pickle.SETITEMS: lambda m: m.set_items(m.marked()),
+    pickle.GLOBAL: Machine.name,
+    pickle.REDUCE: Machine.call,
+    pickle.NEWOBJ: Machine.call,
+    pickle.BUILD: Machine.set_state,
+    pickle.BINPERSID: Machine.storage,
+    pickle.BINPUT: lambda m: m.remember(m.number("<B")),
+    pickle.LONG_BINPUT: lambda m: m.remember(m.number("<I")),
+    pickle.BINGET: lambda m: m.push(m.memo[m.number("<B")]),
+    pickle.LONG_BINGET: lambda m: m.push(m.memo[m.number("<I")]),
+}
+"""What each instruction does."""

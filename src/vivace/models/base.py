@@ -23,11 +23,10 @@ from vivace.errors import (
     InvalidArgumentError,
     ModelFileError,
     NotTrainedError,
-    VivaceError,
     missing_key,
     nearest,
 )
-from vivace.io import SavedModel, load_parts, save_parts
+from vivace.io import SavedModel, blamed_on, limited, load_parts, save_parts
 from vivace.models.device import pick_device
 from vivace.models.query import freeze_again
 from vivace.modules.base import BaseModule
@@ -433,31 +432,31 @@ class BaseModel(ABC):
             msg = f"the folder holds a {parts.model}, not a {cls.__name__}: use vivace.load"
             raise ModelFileError(msg)
         model = cls.__new__(cls)
-        try:
+        misfit = "the saved weights and options do not fit each other"
+        with blamed_on(misfit), limited(parts.weights, parts.options):
             model._assemble(parts.schema, parts.options, adata)
-            known = model.module.state_dict()
-            weights = {
-                name: value
-                for name, value in parts.weights.items()
-                if name in known or not name.startswith(may_be_unused)
-            }
-            model.module.load_state_dict(weights)
-        except VivaceError:
-            raise
-        except (RuntimeError, TypeError, ValueError) as error:
-            msg = f"the saved weights and options do not fit each other: {error}"
-            raise ModelFileError(msg) from error
+            model._take(parts, may_be_unused)
         if adata is not None:
             model._cells(adata)  # say now, not at the first question, if the data do not fit
-        arrays = {k.removeprefix("split."): v for k, v in parts.arrays.items()}
-        model.split = cls.split_type(**arrays) if arrays else None
-        model.training = dict(parts.training)
-        model.is_trained = model.training.pop("is_trained", True)
-        query = model.training.pop("query", None)
-        if query is not None:
-            freeze_again(model, query)
-        model._history = History(parts.history)
         return model
+
+    def _take(self, parts: SavedModel, may_be_unused: tuple[str, ...]) -> None:
+        """Take over weights and facts of what was saved."""
+        known = self.module.state_dict()
+        weights = {
+            name: value
+            for name, value in parts.weights.items()
+            if name in known or not name.startswith(may_be_unused)
+        }
+        self.module.load_state_dict(weights)
+        arrays = {k.removeprefix("split."): v for k, v in parts.arrays.items()}
+        self.split = self.split_type(**arrays) if arrays else None
+        self.training = dict(parts.training)
+        self.is_trained = self.training.pop("is_trained", True)
+        query = self.training.pop("query", None)
+        if query is not None:
+            freeze_again(self, query)
+        self._history = History(parts.history)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -30,14 +30,15 @@ def load(folder: str | Path, adata: Any = None) -> BaseModel:
     Parameters
     ----------
     folder
-        Written by ``model.save``.
+        Written by ``model.save``; ``~`` is the home folder.
     adata
         Data that later questions are asked of by default; genes are aligned by name.
 
     Raises
     ------
     ModelFileError
-        If the folder is incomplete, altered, or of a newer version.
+        If the folder is incomplete, altered, of a newer version, or asks for a module far larger than
+        its weights.
 
     Examples
     --------
@@ -77,7 +78,8 @@ def import_model(folder: str | Path, adata: Any = None, prefix: str = "") -> Bas
     Raises
     ------
     ModelFileError
-        If the folder is damaged, holds anything that could run code, or a model that is not known.
+        If the folder is damaged, holds anything that could run code, takes far more memory to read
+        than it is large, or is of a model that is not known.
     """
     parts, unused = import_parts(folder, adata, prefix)
     return MODELS[parts.model].from_parts(parts, adata, may_be_unused=unused)
