@@ -99,6 +99,7 @@ event_dropout, psi_input
     """
 
     module: SPLICEVAE
+    module_class = SPLICEVAE
 
     recipes = {
         "fast": {
