@@ -1,12 +1,16 @@
-"""The one global setting: the seed that models and training take when none is given."""
+"""What holds for a whole session: the seed, and a state of torch that is vivace's own while it works."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
+
+from vivace._arguments import check_names, read_option
 
 
 @dataclass
@@ -16,7 +20,13 @@ class Settings:
     Attributes
     ----------
     seed
-        Seed of initial weights, splits, minibatch orders and training, when none is given.
+        Seed of initial weights, splits, minibatch orders and training, when none is given: a whole
+        number from 0 to 2**32 - 1.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If another name is set, or a seed that is none.
 
     Examples
     --------
@@ -26,6 +36,10 @@ class Settings:
     """
 
     seed: int = 0
+
+    def __setattr__(self, name: str, value: object) -> None:
+        check_names("vivace.settings", [name], self.__dataclass_fields__)
+        super().__setattr__(name, read_option(name, value))
 
 
 settings = Settings()
@@ -42,9 +56,72 @@ def default_seed(seed: int | None) -> Iterator[None]:
         settings.seed = before
 
 
+class _Turns:
+    """Threads take turns: torch's generators and defaults are there once for all of them."""
+
+    def __init__(self):
+        self.lock = threading.RLock()
+        self.in_own_session = False
+
+
+_turns = _Turns()
+if hasattr(os, "register_at_fork"):  # a child has none of the threads that it could wait for
+    os.register_at_fork(after_in_child=_turns.__init__)  # type: ignore[misc]
+
+
+@contextmanager
+def own_session() -> Iterator[None]:
+    """Inside, torch is as it starts, whatever the user's session has set, and one thread works at a time.
+
+    The default type of numbers is float32, the default device the CPU, gradients are recorded, autocast
+    and checks for determinism are off. Afterwards, also after an error, all is as it was. Within
+    another one it does nothing.
+    """
+    with _turns.lock, ExitStack() as stack:
+        if not _turns.in_own_session:
+            stack.callback(setattr, _turns, "in_own_session", False)
+            _turns.in_own_session = True
+            _as_torch_starts(stack)
+        yield
+
+
+def _as_torch_starts(stack: ExitStack) -> None:
+    stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+    torch.set_default_dtype(torch.float32)
+    level = torch.get_deterministic_debug_mode()
+    if level:
+        stack.callback(torch.set_deterministic_debug_mode, level)
+        torch.set_deterministic_debug_mode("default")
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.enable_grad())
+    if torch.get_default_device().type != "cpu":  # only then: the context slows every call
+        stack.enter_context(torch.device("cpu"))
+    for kind in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(kind):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw torch's random numbers from ``seed`` inside, and leave the user's generator untouched."""
-    with torch.random.fork_rng(devices=[]):
+    """Draw torch's random numbers from ``seed`` inside, and leave the user's generators untouched."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with _turns.lock, torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
+@contextmanager
+def draws(*, of_mean: bool = False) -> Iterator[None]:
+    """Where a question draws: from torch's generator, as the user left it.
+
+    The one rule of chance: ``torch.manual_seed`` fixes what questions draw, and asked twice they draw
+    anew. An answer ``of_mean`` is no draw: it is the same every time, and leaves the generator alone,
+    though networks draw on the way to it.
+    """
+    if not of_mean:
+        yield
+        return
+    with seeded(0):
         yield

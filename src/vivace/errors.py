@@ -30,6 +30,10 @@ class InvalidArgumentError(VivaceError, ValueError):
     """An argument has a value the model cannot work with."""
 
 
+class UnknownOptionError(InvalidArgumentError, TypeError):
+    """An option was named that is not there."""
+
+
 class InvalidDataError(VivaceError, ValueError):
     """The data hold values the model cannot work with (negative, missing, infinite counts ...)."""
 
@@ -73,7 +77,8 @@ def nearest(name: str, have: Iterable[str]) -> str:
     'Available: "batch", "cell_type".'
     """
     names = [str(n) for n in have]
-    close = get_close_matches(str(name), names, n=2)
+    by_small = {n.lower(): n for n in reversed(names)}  # "NB" is near "nb"
+    close = [by_small[n] for n in get_close_matches(str(name).lower(), by_small, n=2)]
     if close:
         return "Did you mean " + " or ".join(f'"{n}"' for n in close) + "?"
     if not names:

@@ -28,7 +28,7 @@ ALLOWED = {
     "models": {"analysis", "train", "io", "modules", "data", "likelihoods", "kernels", "nn"},
     "cli": {"analysis", "data", "datasets", "io", "metrics", "models", "report", "train"},
 }
-EVERYBODY = {"errors", "_types", "_files", "_hooks", "_settings"}
+EVERYBODY = {"errors", "_arguments", "_types", "_files", "_hooks", "_settings"}
 NEVER = {
     "kernels": {"anndata", "pandas", "mudata"},
     "likelihoods": {"anndata", "pandas", "mudata"},

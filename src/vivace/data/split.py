@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vivace._arguments import read_option
 from vivace.errors import InvalidArgumentError, VivaceWarning
 
 DEFAULT_TRAIN_SIZE = 0.9
@@ -32,13 +33,8 @@ def split_sizes(
     >>> split_sizes(400, None, None, 128), split_sizes(143, None, None, 128)
     ((360, 40), (128, 15))
     """
-    share = DEFAULT_TRAIN_SIZE if train_size is None else train_size
-    if not 0 < share <= 1:
-        msg = f"train_size={train_size} must lie in (0, 1]"
-        raise InvalidArgumentError(msg)
-    if validation_size is not None and not 0 <= validation_size < 1:
-        msg = f"validation_size={validation_size} must lie in [0, 1)"
-        raise InvalidArgumentError(msg)
+    share = read_option("train_size", DEFAULT_TRAIN_SIZE if train_size is None else train_size)
+    validation_size = read_option("validation_size", validation_size, None)
     if share + (validation_size or 0) > 1:
         msg = f"train_size + validation_size is {share + (validation_size or 0):g}, more than 1"
         raise InvalidArgumentError(msg)

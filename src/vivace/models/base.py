@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from vivace._arguments import check_names, read_options
 from vivace._settings import seeded, settings
 from vivace._types import Keys
 from vivace.data import Cells, Loader, Schema, Split, split_cells
@@ -28,6 +30,7 @@ from vivace.errors import (
 )
 from vivace.io import SavedModel, blamed_on, limited, load_parts, save_parts
 from vivace.models.device import pick_device
+from vivace.models.door import arguments_of, behind_door, put_door
 from vivace.models.query import freeze_again
 from vivace.modules.base import BaseModule
 from vivace.train import TrainOptions, fit
@@ -46,6 +49,8 @@ class BaseModel(ABC):
     and answers questions with functions of :mod:`vivace.analysis`.
     """
 
+    module_class: ClassVar[type[BaseModule]]
+    """The module it is made of, whose further options its constructor passes on."""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
     """Training options of this model for each recipe, where they differ from the common ones."""
     loss_weights: ClassVar[dict[str, dict[str, float]]] = {}
@@ -56,6 +61,10 @@ class BaseModel(ABC):
     """What the rows of a split are kept as; a model with more to keep of them has its own."""
     cells_type: ClassVar[type[Cells]] = Cells
     """What reads the data object."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        put_door(cls)
 
     def __init__(self, adata: Any, **options):
         self._assemble(read_schema(adata, type(self).__name__), options, adata)
@@ -193,6 +202,7 @@ class BaseModel(ABC):
 
     # training -----------------------------------------------------------------------------------
 
+    @behind_door
     def train(
         self,
         max_epochs: int | None = None,
@@ -229,8 +239,9 @@ class BaseModel(ABC):
         early_stopping
             Stop when the held-out loss no longer improves.
         seed
-            Of split, order of cells, dropout and sampling; default ``vivace.settings.seed``. On one
-            machine's CPU the same seed gives the same weights to the bit.
+            Of split, order of cells, dropout and sampling; default ``vivace.settings.seed``. On the CPU
+            of one machine, with the same versions and number of threads (``torch.get_num_threads()``),
+            the same seed gives the same weights to the bit. The session's generators stay as they are.
         recipe
             "fast", or "classic": constant learning rate and 400 epochs, as published.
         plan_kwargs
@@ -269,7 +280,7 @@ class BaseModel(ABC):
             **train_options,
         }
         options, loss_kwargs = self._training_options(
-            recipe, self._cells().n_cells, given, plan_kwargs
+            recipe, self._cells().n_cells, given, read_options("plan_kwargs", plan_kwargs)
         )
         train, validation = self._training_batches(split_kwargs, options)
         self._run_training(
@@ -294,12 +305,11 @@ class BaseModel(ABC):
     ) -> tuple[TrainOptions, dict[str, Any]]:
         """Split what the user gave into options of the loop and arguments of the loss."""
         plan = dict(plan_kwargs or {})
+        of_loss = loss_options(self.module)
+        check_names("plan_kwargs", plan, [*option_names(), "kl_weight", *of_loss])
         if "kl_weight" in plan:
             weight = plan.pop("kl_weight")
-            plan |= {
-                "max_kl_weight": weight,
-                "min_kl_weight": weight,
-            }
+            plan |= {"max_kl_weight": weight, "min_kl_weight": weight}
         loop = {k: v for k, v in plan.items() if k in option_names()}
         options = make_options(recipe, n_cells, {**loop, **_given(given)}, self._recipes())
         loss_kwargs = {k: v for k, v in plan.items() if k not in option_names()}
@@ -420,6 +430,7 @@ class BaseModel(ABC):
         return cls.from_parts(load_parts(folder), adata)
 
     @classmethod
+    @behind_door
     def from_parts(
         cls, parts: SavedModel, adata: Any = None, may_be_unused: tuple[str, ...] = ()
     ) -> Self:
@@ -457,6 +468,11 @@ class BaseModel(ABC):
         if query is not None:
             freeze_again(self, query)
         self._history = History(parts.history)
+
+
+def loss_options(module: BaseModule) -> list[str]:
+    """Arguments of a module's loss that are numbers to choose, not what the verbs before it answered."""
+    return [name for name, default in arguments_of(type(module).loss).items() if default is not Parameter.empty]
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

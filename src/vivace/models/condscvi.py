@@ -78,6 +78,7 @@ class CondSCVI(BaseModel):
     """
 
     module: VAEC
+    module_class = VAEC
     default_train_size: ClassVar[float | None] = 1.0
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "fast": {

@@ -103,6 +103,7 @@ class ContrastiveVI(BaseModel):
     """
 
     module: ContrastiveVAE
+    module_class = ContrastiveVAE
     split: ContrastiveSplit | None
     split_type: ClassVar[type[Split]] = ContrastiveSplit
 

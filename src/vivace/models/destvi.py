@@ -81,6 +81,7 @@ class DestVI(BaseModel):
     """
 
     module: MRDeconv
+    module_class = MRDeconv
     default_train_size: ClassVar[float | None] = 1.0
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "fast": {

@@ -102,6 +102,7 @@ event_dropout, psi_input
 
     module: SPLICEVAE
     cells_type: ClassVar[type[Cells]] = PairedCells
+    module_class = SPLICEVAE
 
     recipes = {
         "fast": {

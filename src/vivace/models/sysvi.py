@@ -85,6 +85,7 @@ class SysVI(BaseModel):
     """
 
     module: SysVAE
+    module_class = SysVAE
     # the ELBO leaves out the cycle, and the loss has no warm-up: epochs compare by the whole loss
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "fast": {

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 
 import torch
 
-from vivace._settings import seeded
+from vivace._settings import own_session, seeded
 from vivace.errors import InvalidArgumentError, TrainingError
 from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
+from vivace.train.monitor import check_monitor
 from vivace.train.norms import batch_norm_momentum
 from vivace.train.optimizer import forget_gradients, make_optimizer, take_step
 from vivace.train.options import TrainOptions
@@ -37,6 +38,7 @@ class Batches(Protocol):
     def epoch(self, epoch: int) -> Iterator[Any]: ...
 
 
+@own_session()
 def fit(
     module: BaseModule,
     train: Batches,
@@ -66,7 +68,7 @@ def fit(
     device
         Where to train.
     seed
-        Of dropout and sampling; torch's global generator is left as it was.
+        Of dropout and sampling; torch's global generators are left as they were.
     checkpoint
         File to write a checkpoint to.
     resume
@@ -84,12 +86,17 @@ def fit(
     ------
     TrainingError
         If the loss is not finite: the module then has the last good weights.
+    InvalidArgumentError
+        If early stopping lacks held-out cells, or watches a column that no epoch will have.
     """
     if options.early_stopping and validation is None:
         msg = "early_stopping=True needs held-out cells, but the validation set is empty"
         raise InvalidArgumentError(msg)
     started = time.perf_counter()
     module.to(device)
+    loss_kwargs = loss_kwargs or {}
+    streams = {"train": train, "validation": validation}
+    check_monitor(options.early_stopping_monitor, module, streams, loss_kwargs)
     warn_of_slow_precision(options.precision, module.device)
     optimizer = make_optimizer(module, options)
     start, history, best = 0, History() if history is None else history, BestSoFar()
@@ -101,7 +108,7 @@ def fit(
             state = load_checkpoint(resume, module, optimizer, options)
             start, history, best = state.next_epoch, state.history, state.best
             n_before = history.n_epochs - start
-        trainer = Trainer(module, train, optimizer, options, loss_kwargs or {}, interrupt)
+        trainer = Trainer(module, train, optimizer, options, loss_kwargs, interrupt)
         with progress_bar(options.max_epochs, start, show=progress) as on_epoch:
             for epoch in range(start, options.max_epochs):
                 metrics = trainer.epoch(epoch)

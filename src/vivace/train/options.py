@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from vivace.errors import InvalidArgumentError, check_choice
+from vivace._arguments import read_option
+from vivace.errors import check_choice
 
 SCHEDULES = ("constant", "one_cycle")
 OPTIMIZERS = ("Adam", "AdamW")
@@ -48,7 +49,7 @@ class TrainOptions:
     early_stopping
         Stop when the held-out loss has not improved for a while.
     early_stopping_monitor
-        Column of the history to watch; lower is better.
+        Column of the history to watch; lower is better. A name that no epoch will have is refused.
     early_stopping_patience
         Epochs without improvement before stopping.
     early_stopping_min_delta
@@ -109,17 +110,9 @@ class TrainOptions:
         check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("precision", self.precision, ("float32", "bf16"))
-        for name in ("max_epochs", "batch_size", "lr", "eps", "check_val_every_n_epoch"):
-            if getattr(self, name) <= 0:
-                msg = f"{name}={getattr(self, name)} must be > 0"
-                raise InvalidArgumentError(msg)
-        if not 0 <= self.kl_warmup_fraction <= 1:
-            msg = f"kl_warmup_fraction={self.kl_warmup_fraction} must lie in [0, 1]"
-            raise InvalidArgumentError(msg)
-        momentum = self.batch_norm_momentum
-        if momentum is not None and not 0 < momentum <= 1:
-            msg = f"batch_norm_momentum={momentum} must lie in (0, 1]; None leaves it as it is"
-            raise InvalidArgumentError(msg)
+        for field in fields(self):
+            number = read_option(field.name, getattr(self, field.name), field.default)
+            object.__setattr__(self, field.name, number)
 
     def kl_weight(self, epoch: int, step: int, n_steps: int) -> float:
         """Weight of the KL term at an epoch and a step (both from 0) of ``n_steps`` in all."""

@@ -6,7 +6,8 @@ import math
 import warnings
 from typing import Any
 
-from vivace.errors import InvalidArgumentError, VivaceWarning, check_choice, nearest
+from vivace._arguments import check_names
+from vivace.errors import VivaceWarning, check_choice
 from vivace.train.options import TrainOptions, option_names
 
 RECIPES = ("fast", "classic")
@@ -148,10 +149,7 @@ def make_options(
     if {"n_epochs_kl_warmup", "n_steps_kl_warmup"} & given.keys():
         chosen["min_kl_weight"] = 0.0  # a warm-up that the user asks for rises from 0
     chosen |= given
-    unknown = [key for key in chosen if key not in option_names()]
-    if unknown:
-        msg = f'training option "{unknown[0]}" is not known. {nearest(unknown[0], option_names())}'
-        raise InvalidArgumentError(msg)
+    check_names("training", chosen, option_names())
     if callable(chosen["batch_size"]):
         chosen["batch_size"] = chosen["batch_size"](n_cells)
     if "max_epochs" not in chosen:
@@ -164,7 +162,7 @@ def make_options(
             warnings.warn(
                 f"the classic recipe gives {n_cells} cells a single epoch; consider max_epochs",
                 VivaceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
     if callable(chosen["max_epochs"]):
         chosen["max_epochs"] = chosen["max_epochs"](n_cells, chosen["batch_size"])

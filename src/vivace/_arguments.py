@@ -1,0 +1,253 @@
+"""Numbers and names as arguments: one reader, and one table of what each number may be.
+
+An option means the same wherever it is an argument, so that its range stands here once, by its name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from vivace.errors import InvalidArgumentError, UnknownOptionError, nearest
+
+LARGEST = 2**63
+"""Numbers are smaller than this, so that every library can hold them."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers that an argument may be.
+
+    Attributes
+    ----------
+    low, high
+        Smallest and largest; finite numbers that fit into 64 bits, whatever they are.
+    above, below
+        ``low`` and ``high`` themselves are out of range.
+    whole
+        Whole numbers; ``10.0`` is one.
+    words
+        Words that may stand in place of a number.
+    none
+        None may, whatever the default is.
+
+    Examples
+    --------
+    >>> print(Range(0, 1, below=True))
+    a number in [0, 1)
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+    whole: bool = False
+    words: tuple[str, ...] = ()
+    none: bool = False
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        if self.low > -math.inf and self.high < math.inf:
+            ends = f"{'(' if self.above else '['}{self.low}, {self.high}{')' if self.below else ']'}"
+            kind += f" in {ends}"
+        elif self.low > -math.inf:
+            kind += f" {'>' if self.above else '>='} {self.low}"
+        others = [repr(word) for word in self.words] + ["None"] * self.none
+        return " or ".join([kind, *others])
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is in range."""
+        if not abs(value) < LARGEST or (self.whole and value != int(value)):
+            return False
+        over = value > self.low if self.above else value >= self.low
+        return over and (value < self.high if self.below else value <= self.high)
+
+
+COUNT = Range(1, whole=True)
+COUNT_OR_NONE = Range(1, whole=True, none=True)
+FROM_ZERO = Range(0, whole=True)
+WEIGHT = Range(0)
+POSITIVE = Range(0, above=True)
+DROPOUT = Range(0, 1, below=True)
+LEVEL = Range(0, 1, above=True, below=True)
+SEED = Range(0, 2**32 - 1, whole=True)
+"""What torch, numpy and scikit-learn all take."""
+
+RULES: dict[str, Range] = {
+    # sizes of networks
+    **dict.fromkeys(
+        "n_hidden n_latent n_layers n_background_latent n_salient_latent n_layers_encoder "
+        "n_layers_decoder n_latent_amortization code_dim h_hidden_dim encoder_hidden_dim "
+        "n_prior_components num_classes_mog n_states_per_label n_samples_augmentation "
+        "n_genes n_junctions".split(),
+        COUNT,
+    ),
+    "add_celltypes": FROM_ZERO,
+    "max_nobs": Range(-1, whole=True),
+    **dict.fromkeys(
+        "dropout_rate dropout_decoder dropout_amortization event_dropout".split(), DROPOUT
+    ),
+    # terms of a loss
+    **dict.fromkeys(
+        "wasserstein_penalty joint_embedding_weight lambda_off_diag reconstruction_weight "
+        "variance_weight splicing_loss_weight modality_penalty_weight lambda_prior phi_floor "
+        "kl_weight min_kl_weight max_kl_weight classification_ratio z_distance_cycle_weight "
+        "ct_sparsity_weight weighting_augmentation weighting_smoothing eta_reg beta_reg "
+        "weighting_kl_latent reconst_weight".split(),
+        WEIGHT,
+    ),
+    **dict.fromkeys(
+        "min_library_size phi_prior_shape phi_prior_rate splicing_concentration eps_v".split(),
+        POSITIVE,
+    ),
+    # training
+    **dict.fromkeys(
+        "max_epochs batch_size check_val_every_n_epoch checkpoint_every_n_epochs".split(), COUNT
+    ),
+    **dict.fromkeys(
+        "n_epochs_kl_warmup n_steps_kl_warmup early_stopping_patience "
+        "early_stopping_warmup_epochs".split(),
+        FROM_ZERO,
+    ),
+    **dict.fromkeys("lr eps max_grad_norm".split(), POSITIVE),
+    **dict.fromkeys("weight_decay early_stopping_min_delta".split(), WEIGHT),
+    "kl_warmup_fraction": Range(0, 1),
+    "batch_norm_momentum": Range(0, 1, above=True),
+    "train_size": Range(0, 1, above=True),
+    "validation_size": Range(0, 1, below=True),
+    "seed": SEED,
+    # questions
+    **dict.fromkeys(
+        "n_samples mc_samples n_mc_samples n_mc_samples_per_pass n_samples_overall n_draws "
+        "m_permutation".split(),
+        COUNT,
+    ),
+    **dict.fromkeys("p vamp_prior_p".split(), COUNT_OR_NONE),
+    "delta": Range(0, none=True),
+    "pseudocounts": Range(0, above=True, none=True),
+    "threshold_counts": WEIGHT,
+    **dict.fromkeys("fdr_target level".split(), LEVEL),
+    "library_size": Range(0, above=True, words=("latent",)),
+}
+"""Name of an argument to what it may be."""
+
+
+def read_number(argument: str, value: Any, rule: Range) -> Any:
+    """``value`` as a number of Python's that is in range.
+
+    Numbers of numpy, of torch and of a tuner are fine, and whole numbers written as ``10.0``.
+
+    Parameters
+    ----------
+    argument
+        Its name, for the message.
+    value
+        What was given.
+    rule
+        What it may be.
+
+    Returns
+    -------
+    int if the rule is of whole numbers, else int or float; or one of the rule's words, or None.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no number, or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> read_number("n_latent", np.float32(10), COUNT), read_number("lr", 0.5, POSITIVE)
+    (10, 0.5)
+    """
+    if (value is None and rule.none) or (isinstance(value, str) and value in rule.words):
+        return value
+    number = _plain(value)
+    if number is None or not rule.holds(number):
+        msg = f"{argument}={value!r} is not possible; expected {rule}"
+        raise InvalidArgumentError(msg)
+    return int(number) if rule.whole else number
+
+
+def _plain(value: Any) -> Any:
+    """A single number of any library as int or float; None if it is none, as True is none."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return value if isinstance(value, int) else float(value)
+
+
+def whole_number(argument: str, value: Any, at_least: int = 1, at_most: float = math.inf) -> int:
+    """A whole number in a range of one's own.
+
+    Examples
+    --------
+    >>> whole_number("level", 3.0, at_most=5)
+    3
+    """
+    return read_number(argument, value, Range(at_least, at_most, whole=True))
+
+
+def read_option(argument: str, value: Any, default: Any = ...) -> Any:
+    """``value`` as the table knows it by its name; what it does not know is returned as it is.
+
+    None is fine where the argument's ``default`` is None.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is a number that is out of range, or none.
+
+    Examples
+    --------
+    >>> read_option("n_latent", 10.0), read_option("progress", True)
+    (10, True)
+    """
+    if argument not in RULES or (value is None and default is None):
+        return value
+    return read_number(argument, value, RULES[argument])
+
+
+def read_options(argument: str, given: Any) -> dict[str, Any]:
+    """A dict of options, each as :func:`read_option` reads it; None stays None.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If ``argument`` is no dict, or one of the numbers in it is none or out of range.
+
+    Examples
+    --------
+    >>> read_options("plan_kwargs", {"lr": 0.5})
+    {'lr': 0.5}
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        msg = f'{argument} must be a dict of options by name, such as {{"lr": 0.01}}; got {given!r}'
+        raise InvalidArgumentError(msg)
+    return {name: read_option(name, value, None) for name, value in given.items()}
+
+
+def check_names(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse an argument that ``owner`` does not have.
+
+    Raises
+    ------
+    UnknownOptionError
+        With the nearest name.
+
+    Examples
+    --------
+    >>> check_names("SCVI", ["n_latent"], ["n_hidden", "n_latent"])
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            msg = f'{owner} has no option "{name}". {nearest(name, names)}'
+            raise UnknownOptionError(msg)
