@@ -405,7 +405,9 @@ def why_skipped(mutant: Mutant) -> str:
     """Why a fault cannot be made, or nothing."""
     path = ROOT / "src/vivace" / mutant.file
     found = path.read_text().count(mutant.old) if path.is_file() else 0
-    return "" if found == 1 else "its text is gone" if found == 0 else f"its text stands {found} times"
+    return (
+        "" if found == 1 else "its text is gone" if found == 0 else f"its text stands {found} times"
+    )
 
 
 def run(tests: str, src: Path) -> int:

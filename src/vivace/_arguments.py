@@ -51,7 +51,9 @@ class Range:
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
         if self.low > -math.inf and self.high < math.inf:
-            ends = f"{'(' if self.above else '['}{self.low}, {self.high}{')' if self.below else ']'}"
+            ends = (
+                f"{'(' if self.above else '['}{self.low}, {self.high}{')' if self.below else ']'}"
+            )
             kind += f" in {ends}"
         elif self.low > -math.inf:
             kind += f" {'>' if self.above else '>='} {self.low}"
@@ -79,41 +81,84 @@ SEED = Range(0, 2**32 - 1, whole=True)
 RULES: dict[str, Range] = {
     # sizes of networks
     **dict.fromkeys(
-        "n_hidden n_latent n_layers n_background_latent n_salient_latent n_layers_encoder "
-        "n_layers_decoder n_latent_amortization code_dim h_hidden_dim encoder_hidden_dim "
-        "n_prior_components num_classes_mog n_states_per_label n_samples_augmentation "
-        "n_genes n_junctions".split(),
+        [
+            "n_hidden",
+            "n_latent",
+            "n_layers",
+            "n_background_latent",
+            "n_salient_latent",
+            "n_layers_encoder",
+            "n_layers_decoder",
+            "n_latent_amortization",
+            "code_dim",
+            "h_hidden_dim",
+            "encoder_hidden_dim",
+            "n_prior_components",
+            "num_classes_mog",
+            "n_states_per_label",
+            "n_samples_augmentation",
+            "n_genes",
+            "n_junctions",
+        ],
         COUNT,
     ),
     "add_celltypes": FROM_ZERO,
     "max_nobs": Range(-1, whole=True),
     **dict.fromkeys(
-        "dropout_rate dropout_decoder dropout_amortization event_dropout".split(), DROPOUT
+        ["dropout_rate", "dropout_decoder", "dropout_amortization", "event_dropout"], DROPOUT
     ),
     # terms of a loss
     **dict.fromkeys(
-        "wasserstein_penalty joint_embedding_weight lambda_off_diag reconstruction_weight "
-        "variance_weight splicing_loss_weight modality_penalty_weight lambda_prior phi_floor "
-        "kl_weight min_kl_weight max_kl_weight classification_ratio z_distance_cycle_weight "
-        "ct_sparsity_weight weighting_augmentation weighting_smoothing eta_reg beta_reg "
-        "weighting_kl_latent reconst_weight".split(),
+        [
+            "wasserstein_penalty",
+            "joint_embedding_weight",
+            "lambda_off_diag",
+            "reconstruction_weight",
+            "variance_weight",
+            "splicing_loss_weight",
+            "modality_penalty_weight",
+            "lambda_prior",
+            "phi_floor",
+            "kl_weight",
+            "min_kl_weight",
+            "max_kl_weight",
+            "classification_ratio",
+            "z_distance_cycle_weight",
+            "ct_sparsity_weight",
+            "weighting_augmentation",
+            "weighting_smoothing",
+            "eta_reg",
+            "beta_reg",
+            "weighting_kl_latent",
+            "reconst_weight",
+        ],
         WEIGHT,
     ),
     **dict.fromkeys(
-        "min_library_size phi_prior_shape phi_prior_rate splicing_concentration eps_v".split(),
+        [
+            "min_library_size",
+            "phi_prior_shape",
+            "phi_prior_rate",
+            "splicing_concentration",
+            "eps_v",
+        ],
         POSITIVE,
     ),
     # training
     **dict.fromkeys(
-        "max_epochs batch_size check_val_every_n_epoch checkpoint_every_n_epochs".split(), COUNT
+        ["max_epochs", "batch_size", "check_val_every_n_epoch", "checkpoint_every_n_epochs"], COUNT
     ),
     **dict.fromkeys(
-        "n_epochs_kl_warmup n_steps_kl_warmup early_stopping_patience "
-        "early_stopping_warmup_epochs".split(),
+        [
+            "n_epochs_kl_warmup",
+            "n_steps_kl_warmup",
+            "early_stopping_patience",
+            "early_stopping_warmup_epochs",
+        ],
         FROM_ZERO,
     ),
-    **dict.fromkeys("lr eps max_grad_norm".split(), POSITIVE),
-    **dict.fromkeys("weight_decay early_stopping_min_delta".split(), WEIGHT),
+    **dict.fromkeys(["lr", "eps", "max_grad_norm"], POSITIVE),
+    **dict.fromkeys(["weight_decay", "early_stopping_min_delta"], WEIGHT),
     "kl_warmup_fraction": Range(0, 1),
     "batch_norm_momentum": Range(0, 1, above=True),
     "train_size": Range(0, 1, above=True),
@@ -121,15 +166,22 @@ RULES: dict[str, Range] = {
     "seed": SEED,
     # questions
     **dict.fromkeys(
-        "n_samples mc_samples n_mc_samples n_mc_samples_per_pass n_samples_overall n_draws "
-        "m_permutation".split(),
+        [
+            "n_samples",
+            "mc_samples",
+            "n_mc_samples",
+            "n_mc_samples_per_pass",
+            "n_samples_overall",
+            "n_draws",
+            "m_permutation",
+        ],
         COUNT,
     ),
-    **dict.fromkeys("p vamp_prior_p".split(), COUNT_OR_NONE),
+    **dict.fromkeys(["p", "vamp_prior_p"], COUNT_OR_NONE),
     "delta": Range(0, none=True),
     "pseudocounts": Range(0, above=True, none=True),
     "threshold_counts": WEIGHT,
-    **dict.fromkeys("fdr_target level".split(), LEVEL),
+    **dict.fromkeys(["fdr_target", "level"], LEVEL),
     "library_size": Range(0, above=True, words=("latent",)),
 }
 """Name of an argument to what it may be."""

@@ -35,6 +35,7 @@ class Keys:
     LATENT_VAR = "latent_qzv"  # (B, L) float32, minified data
     JUNCTIONS = "junc_counts_key"  # (B, J) float32, reads of junctions, torch.sparse_csr or dense
     EVENT_TOTALS = "atse_counts_key"  # (B, J) float32, reads of each junction's event
+    RATIOS = "junc_ratio"  # (B, J) float32 in [0, 1], usage of junctions where counts are not known
     PSI_MASK = "psi_observed_mask"  # (B, J), whether the junction's event is observed
     EVENT_IDS = "event_id"  # in schemas: names of the junctions' events
     OBSERVED_LIBRARY = "observed_lib_size"  # (B, 1) float32, minified data

@@ -304,6 +304,72 @@ def test_usage_updated_with_reads(model: SPLICEVI, tmp_path):
     assert (imputed["std"] > 0).all()
 
 
+def test_every_form_of_the_answer_honours_draws_and_junctions(model: SPLICEVI, tmp_path):
+    """The same question has the same answer, in memory, on disk, at observed entries and at single ones."""
+    for mode in ("decoder", "dm_posterior_mean"):
+        ask = {"mode": mode, "n_samples": 4, "indices": range(20, 60), "batch_size": 16}
+        whole = model.get_normalized_splicing(**ask, return_numpy=True)
+        state = model.get_normalized_splicing(**(ask | {"n_samples": 1}), return_numpy=True)
+        assert np.abs(whole - state).max() > 1e-4, "draws differ from the mean state"
+        mapped = model.get_normalized_splicing(**ask, out=tmp_path / "psi.npy")
+        np.testing.assert_array_equal(mapped, whole)
+        seen = model.get_normalized_splicing(**ask, observed_only=True)
+        at = seen.nonzero()
+        np.testing.assert_allclose(seen.toarray()[at], whole[at], rtol=1e-4)
+        single = model.get_normalized_splicing(**ask, entries=at)
+        np.testing.assert_allclose(single, whole[at], rtol=1e-4)
+        some = list(model.junction_names[[7, 3]])
+        columns = model.junction_names.get_indexer(
+            model.get_normalized_splicing(junction_list=some, indices=[0]).columns
+        )
+        chosen = model.get_normalized_splicing(**ask, observed_only=True, junction_list=some)
+        np.testing.assert_allclose(chosen.toarray(), seen.toarray()[:, columns], rtol=1e-6)
+        assert isinstance(chosen, sparse.csr_array)
+        mapped = model.get_normalized_splicing(
+            **ask, out=tmp_path / "psi.npy", junction_list=some, return_mean=False
+        )
+        assert mapped.shape == (4, 40, 2)
+        np.testing.assert_allclose(mapped.mean(0), whole[:, columns], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"entries": ([0], [0]), "observed_only": True}, "entries and observed_only"),
+        ({"observed_only": True, "out": "psi.npy"}, "observed_only and out"),
+        ({"entries": ([0], [0]), "out": "psi.npy"}, "entries and out"),
+        ({"entries": ([0], [0]), "junction_list": ["junction_1"]}, "leave junction_list out"),
+        (
+            {"entries": ([0], [0]), "n_samples": 2, "return_mean": False},
+            "return_mean=False .* entries",
+        ),
+        (
+            {"observed_only": True, "n_samples": 2, "return_mean": False},
+            "return_mean=False .* observed_only",
+        ),
+        ({"entries": ([0], [10_000])}, "junctions of positions"),
+        ({"entries": ([150], [0])}, "cells of positions"),
+        ({"entries": ([1], [0]), "indices": [4]}, "cells of positions .* 0 .. 0"),
+    ],
+)
+def test_what_an_answer_would_leave_out_is_refused(
+    model: SPLICEVI, tmp_path, monkeypatch, arguments: dict, match: str
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidArgumentError, match=match):
+        model.get_normalized_splicing(**arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_imputation_of_positions_that_do_not_exist_is_refused(model: SPLICEVI):
+    for at in (([0], [model.n_junctions]), ([150], [0]), ([0, 1], [0])):
+        with pytest.raises(InvalidArgumentError, match="position"):
+            model.impute_splicing(*at)
+    last = model.impute_splicing([-1, 149], [-1, model.n_junctions - 1])
+    assert last.iloc[0].equals(last.iloc[1])
+    assert model.impute_splicing([], []).empty
+
+
 def test_many_reads_outweigh_what_the_model_expects(model: SPLICEVI):
     """(phi p + n psi) / (phi + n) is at most phi / (phi + n) away from the observed psi."""
     reads, codes = sparse.csr_matrix(make()["splicing"].X), model.event_codes
@@ -337,6 +403,29 @@ def test_saved_models_answer_alike(model: SPLICEVI, mdata: mudata.MuData, tmp_pa
         model.get_normalized_splicing(return_numpy=True),
     )
     assert loaded.event_names.equals(model.event_names)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_models_saved_before_covariates_could_be_kept_out_of_a_decoder_answer_as_they_did(tmp_path):
+    """They have no entry for it, and batches in every layer of the splicing decoder."""
+    mdata, _ = two_halves()
+    SPLICEVI.setup_mudata(mdata, batch_key="batch")
+    options = {"n_hidden": 16, "n_latent": 4}
+    before = SPLICEVI(mdata, decoder_covariates="published", **options)
+    before.train(max_epochs=1, progress=False)
+    del before.options["decoder_covariates"]
+    loaded = vivace.load(before.save(tmp_path / "before"), mdata)
+    wanted = before.get_normalized_splicing(return_numpy=True)
+    for again in (loaded, vivace.load(loaded.save(tmp_path / "again"), mdata)):
+        found = again.get_normalized_splicing(return_numpy=True)
+        np.testing.assert_array_equal(found, wanted)
+    now = SPLICEVI(mdata, **options)
+    now.train(max_epochs=1, progress=False)
+    layer = "z_decoder_splicing.ps_hidden.fc_layers.Layer 1.0.weight"
+    assert [m.module.state_dict()[layer].shape[1] for m in (before, now)] == [18, 16]
+    loaded = vivace.load(now.save(tmp_path / "now"), mdata)
+    found = loaded.get_normalized_splicing(return_numpy=True)
+    np.testing.assert_array_equal(found, now.get_normalized_splicing(return_numpy=True))
 
 
 def test_embeddings_can_start_from_singular_vectors(mdata: mudata.MuData):

@@ -264,6 +264,109 @@ def test_the_larger_population_counts_up_to_the_size_of_the_other_and_nothing_is
     assert losses.loss == again.loss
 
 
+@pytest.mark.parametrize("sizes", [(5, 8), (8, 5), (1, 3)])
+@pytest.mark.parametrize("n_samples", [1, 3])
+def test_steps_by_hand_take_populations_of_unequal_size(sizes: tuple[int, int], n_samples: int):
+    """Each step takes all cells; the loss is that of the pairs among them."""
+    vae = build(use_observed_lib_size=False, wasserstein_penalty=2.0, **PRIOR).double().eval()
+    tensors = in_double(pair(*sizes))
+    inputs = {name: vae._cell_inputs(part) for name, part in tensors.items()}
+    inference = vae.inference(**inputs, n_samples=n_samples)
+    assert [inference[name]["z"].shape[-2] for name in tensors] == list(sizes)
+    decoded = vae.generative(**vae._get_generative_input(tensors, inference))
+    assert [decoded[name]["px_rate"].shape[-2] for name in tensors] == list(sizes)
+    losses = vae.loss(tensors, inference, decoded)
+    n = min(sizes)
+    rows = {
+        name: {
+            key: value if value is None or value.dim() == 1 else value[..., :n, :]
+            for key, value in part.items()
+        }
+        for name, part in inference.items()
+    }
+    first = {
+        name: {key: value[:n] for key, value in part.items()} for name, part in tensors.items()
+    }
+    wanted = vae.loss(first, rows, vae.generative(**vae._get_generative_input(first, rows)))
+    torch.testing.assert_close(losses.loss, wanted.loss)
+    torch.testing.assert_close(losses.extra_metrics, wanted.extra_metrics)
+    assert losses.n_obs_minibatch == n
+    for key, term in losses.kl_local.items():
+        torch.testing.assert_close(term, wanted.kl_local[key])
+
+
+# cells drawn from the prior ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_cells_can_be_drawn_from_the_prior(name: str):
+    vae = build(**OPTIONS[name])
+    state = {key: value.clone() for key, value in vae.state_dict().items()}
+    one, several = vae.eval().sample(), vae.sample(n_samples=4)
+    for population in ("background", "target"):
+        assert one[population].shape == (1, G)
+        assert several[population].shape == (4, G)
+        assert (several[population] == several[population].round()).all()
+        assert (several[population] >= 0).all()
+    assert all(torch.equal(value, state[key]) for key, value in vae.state_dict().items())
+
+
+def linear_in_salient(**options: object) -> ContrastiveVAE:
+    """Every cell decodes to equal shares, and 99 of 100 counts to gene 0 where s_0 > 0."""
+    vae = build(n_continuous_cov=0, n_cats_per_cov=None, gene_likelihood="nb", **options).eval()
+    trunk, head = vae.decoder.px_decoder.fc_layers["Layer 0"], vae.decoder.px_scale_decoder[0]
+    with torch.no_grad():
+        for parameter in (*trunk["0"].parameters(), *head.parameters()):
+            parameter.zero_()
+        trunk["0"].of_input[N_Z, 0] = 1e6
+        head.weight[0, 0] = 1.0
+        vae.px_r.fill_(20.0)
+    return vae
+
+
+def test_target_cells_of_the_prior_have_a_salient_state_and_background_cells_none():
+    drawn = linear_in_salient().sample(n_samples=2000, library_size=600)
+    shares = {name: x[:, 0] / x.sum(1) for name, x in drawn.items()}
+    assert shares["background"].max() < 0.2, "equal shares of 12 genes"
+    above = (shares["target"] > 0.9).double().mean()
+    assert abs(above - 0.5) < 0.05
+
+
+def test_library_sizes_of_the_prior():
+    """Latent: as the prior of the batch says; observed: the total asked for; else the size factor."""
+    even = linear_in_salient()
+    for size, wanted in ((None, 1e4), (600, 600)):
+        totals = even.sample(n_samples=200, library_size=size)["background"].sum(1)
+        assert abs(totals.mean() / wanted - 1) < 0.02
+    prior = {
+        "library_log_means": np.array([[2.0, 6.0]]),
+        "library_log_vars": np.full((1, 2), 0.01),
+    }
+    latent = linear_in_salient(use_observed_lib_size=False, **prior)
+    totals = latent.sample(n_samples=400)["background"].sum(1)
+    small = totals < 50
+    assert abs(small.double().mean() - 0.5) < 0.1, "batches are equally likely"
+    assert abs(totals[~small].log().mean() - 6) < 0.05
+    assert abs(totals[small].mean() / math.exp(2) - 1) < 0.15
+    scaled = linear_in_salient(use_size_factor_key=True)
+    totals = [scaled.sample(n_samples=400, library_size=s)["background"].sum(1) for s in (None, 10)]
+    assert abs(totals[0].mean() / (G * math.log(2)) - 1) < 0.1  # softplus(0) of every gene
+    assert abs(totals[1].mean() / totals[0].mean() - 10) < 1
+
+
+@pytest.mark.parametrize("size", [0, -1, math.nan, math.inf])
+def test_library_sizes_that_mean_nothing_are_refused(size: float):
+    with pytest.raises(InvalidArgumentError, match="library_size"):
+        build().sample(library_size=size)
+
+
+def test_a_library_size_is_refused_where_it_is_not_used():
+    with pytest.raises(InvalidArgumentError, match="tensors"):
+        build().sample(tensors=pair(), library_size=10)
+    with pytest.raises(InvalidArgumentError, match="latent"):
+        build(use_observed_lib_size=False, **PRIOR).sample(library_size=10)
+
+
 def test_a_population_is_the_contrastive_model():
     """The bounds of both cells add up to that of the pair, for one draw of the latent state."""
     vae = build(wasserstein_penalty=0).double().eval()

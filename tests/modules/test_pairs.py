@@ -79,4 +79,4 @@ def test_pairs_are_cut_to_the_smaller_minibatch():
 
 def test_the_sum_of_pairs_adds_each_background_cell_to_its_target():
     of_cells = torch.tensor([[1.0, 2.0, 10.0, 20.0]])
-    assert sum_of_pairs(of_cells).tolist() == [[11.0, 22.0]]
+    assert sum_of_pairs(of_cells, 2).tolist() == [[11.0, 22.0]]

@@ -305,6 +305,82 @@ def test_ratios_without_counts_are_scored_by_cross_entropy():
     assert torch.allclose(found, wanted, rtol=1e-4)
 
 
+def ratio_cells() -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    """Cells whose counts are not known, in float64; their ratios, and which are observed."""
+    tensors = {k: v.double() if v.is_floating_point() else v for k, v in cells().items()}
+    counts = tensors.pop("junc_counts_key")
+    totals = counts.new_zeros(B, 3).index_add(1, EVENTS, counts)[:, EVENTS]
+    psi = torch.where(totals > 0, counts / totals.clamp(min=1), 0)
+    return tensors, psi, totals > 0
+
+
+HEADS = {
+    "softmax": {"splicing_loss_type": "dirichlet_multinomial"},
+    "sigmoid": {"splicing_loss_type": "dirichlet_multinomial", "dm_mean": "sigmoid"},
+    "beta_binomial": {"splicing_loss_type": "beta_binomial"},
+    "binomial": {"splicing_loss_type": "binomial"},
+    "no events": {"splicing_loss_type": "binomial", "event_index": None},
+    "vanilla": {"splicing_encoder_architecture": "vanilla"},
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("given", ["mask", "no mask", "sparse"])
+def test_without_counts_observed_ratios_are_scored_by_cross_entropy(head: str, given: str):
+    tensors, psi, seen = ratio_cells()
+    module = build(modality_penalty=None, phi_prior="none", **HEADS[head]).double()
+    tensors["junc_ratio"], tensors["psi_observed_mask"] = psi, seen.double()
+    if given == "sparse":
+        tensors |= {k: tensors[k].to_sparse_csr() for k in ("junc_ratio", "psi_observed_mask")}
+    elif given == "no mask":
+        del tensors["psi_observed_mask"]
+        if head == "no events":
+            with pytest.raises(InvalidArgumentError, match="psi_observed_mask"):
+                module(tensors)
+            return
+    _, generated, losses = module(tensors)
+    p = generated["p"]
+    entropy = -psi * p.log()
+    if head not in ("softmax", "vanilla"):  # there, each junction is a choice of two for itself
+        entropy = entropy - (1 - psi) * torch.log1p(-p)
+    wanted = torch.where(seen, entropy, 0).sum(1)
+    found = losses.reconstruction_loss["reconstruction_loss_splicing"]
+    torch.testing.assert_close(found, wanted)
+    losses.loss.backward()
+    bias = module.z_decoder_splicing.output.bias
+    residual = torch.where(seen, p - psi, 0).sum(0) / B  # of either cross-entropy
+    torch.testing.assert_close(bias.grad, residual.detach())
+
+
+def test_ratios_are_taken_as_they_are_where_junctions_stand_for_themselves():
+    tensors, psi, seen = ratio_cells()
+    tensors |= {"junc_ratio": psi / 2, "psi_observed_mask": seen.double()}
+    module = build(splicing_loss_type="binomial").double()
+    torch.testing.assert_close(module.entries(tensors).psi.sum(), psi.sum() / 2)
+    del tensors["psi_observed_mask"]
+    torch.testing.assert_close(module.entries(tensors).psi.sum(), psi.sum() / 2)
+
+
+def test_ratios_of_several_draws_are_scored_draw_by_draw():
+    tensors, psi, _ = ratio_cells()
+    module = build().double()
+    inputs = module._get_inference_input(tensors | {"junc_ratio": psi})
+    outputs = module.inference(**inputs, n_samples=4)
+    logits = module.generative(**module._get_generative_input(tensors, outputs))["logits"]
+    found = module.ratio_cross_entropy(logits, outputs["entries"])
+    each = [module.ratio_cross_entropy(logits._replace(h=h), outputs["entries"]) for h in logits.h]
+    torch.testing.assert_close(found, torch.stack(each))
+
+
+def test_a_minibatch_without_splicing_or_with_half_an_event_says_so():
+    tensors, psi, seen = ratio_cells()
+    with pytest.raises(InvalidArgumentError, match=r"junc_counts_key.*junc_ratio"):
+        build()(tensors)
+    seen[:, 0] = False
+    with pytest.raises(InvalidArgumentError, match="whole events"):
+        build()(tensors | {"junc_ratio": psi, "psi_observed_mask": seen.double()})
+
+
 @pytest.mark.parametrize("compat", [None, "splicevi"])
 def test_where_concentrations_start(compat: str | None):
     def start(**options: object) -> torch.Tensor:
@@ -429,6 +505,85 @@ def test_mean_usage_is_what_an_idle_decoder_says():
     _, generated = module(cells(), compute_loss=False)
     assert torch.allclose(generated["p"], usage.expand(B, J), atol=1e-6)
     assert torch.allclose(generated["phi"], torch.tensor([1.0, 2.0, 3.0]).exp())
+
+
+@pytest.mark.parametrize("compat", [None, "splicevi"])
+@pytest.mark.parametrize("kind", ["dirichlet_multinomial", "beta_binomial"])
+def test_concentrations_start_at_their_estimates_whatever_the_floor(kind: str, compat: str | None):
+    """phi = floor + exp(raw); what lies below the floor starts just above it."""
+    module = build(phi_floor=3.0, splicing_loss_type=kind, compat=compat)
+    phi = torch.tensor([1.0, 4.0, 20.0])
+    module.start_from(torch.full((J,), 0.5), phi.log())
+    wanted = torch.tensor([3.001, 4.0, 20.0])
+    wanted = wanted if kind == "dirichlet_multinomial" else wanted[EVENTS]
+    torch.testing.assert_close(module.log_phi().exp(), wanted, rtol=1e-5, atol=1e-5)
+    module.log_phi_j.data.fill_(module.phi_centre)
+    centre = phi.log().mean().exp().expand_as(wanted)
+    torch.testing.assert_close(module.log_phi().exp(), centre, rtol=1e-5, atol=1e-5)
+
+
+# covariates of the decoders ---------------------------------------------------------------------
+
+
+def layer_covariates(decoder: torch.nn.Module) -> list[int]:
+    """Columns of covariates in each layer of a decoder's trunk."""
+    trunk = decoder.ps_hidden if hasattr(decoder, "ps_hidden") else decoder.px_decoder
+    layers = [layer["0"] for layer in trunk.fc_layers.values()]
+    return [layer.in_features - len(layer.of_input) for layer in layers]
+
+
+@pytest.mark.parametrize(
+    ("options", "splicing", "expression"),
+    [
+        ({}, [7, 0, 0], [7, 0, 0]),  # 2 batches, 3 categories, 2 continuous
+        ({"deeply_inject_covariates": True}, [7, 7, 7], [7, 7, 7]),
+        ({"compat": "splicevi"}, [5, 5, 5], [5, 0, 0]),  # continuous ones beside the latent state
+        ({"decoder_covariates": "published"}, [5, 5, 5], [5, 0, 0]),
+        (
+            {"decoder_covariates": "published", "deeply_inject_covariates": True},
+            [5, 5, 5],
+            [5, 5, 5],
+        ),
+    ],
+)
+def test_covariates_reach_the_layers_they_are_asked_for(
+    options: dict, splicing: list, expression: list
+):
+    module = build(n_cats_per_cov=[3], n_continuous_cov=2, n_layers_decoder=3, **options)
+    assert layer_covariates(module.z_decoder_splicing) == splicing
+    assert layer_covariates(module.z_decoder_expression) == expression
+
+
+@pytest.mark.parametrize("architecture", ["vanilla", "linear"])
+@pytest.mark.parametrize("choice", ["asked", "published"])
+@pytest.mark.parametrize("n_samples", [1, 3])
+def test_continuous_covariates_reach_both_decoders(architecture: str, choice: str, n_samples: int):
+    module = build(
+        n_continuous_cov=2,
+        decoder_covariates=choice,
+        splicing_decoder_architecture=architecture,
+        expression_architecture=architecture,
+    )
+    tensors = cells()
+    z = torch.randn(n_samples, B, 3)
+    for name in ("p", "px_scale"):
+        found = [
+            module.generative(z, z[0], tensors["batch"], cont_covs=cont)[name]
+            for cont in (torch.zeros(B, 2), torch.ones(B, 2))
+        ]
+        assert found[0].shape[:2] == (n_samples, B)
+        assert (found[0] != found[1]).any(-1).all()
+
+
+def test_the_first_layer_reads_covariates_alike_either_way():
+    """Side by side with the latent state or as covariates: one layer, the same weights, the same usage."""
+    options = {"n_continuous_cov": 2, "n_layers_decoder": 1}
+    asked, published = (build(**options, decoder_covariates=c) for c in ("asked", "published"))
+    published.load_state_dict(asked.state_dict())
+    z, batch, cont = torch.randn(B, 3), cells()["batch"], torch.randn(B, 2)
+    one, other = (m.generative(z, z, batch, cont_covs=cont) for m in (asked, published))
+    for name in ("p", "px_rate"):
+        torch.testing.assert_close(one[name], other[name])
 
 
 def test_concentrations_learn_at_their_own_rate_without_decay():

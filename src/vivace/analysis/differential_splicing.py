@@ -27,6 +27,8 @@ from vivace.kernels import splicing
 BLOCK = 2_000_000
 """Numbers (cells times junctions) in a block."""
 FUNCTIONS = ("dm_posterior_mean", "decoder")
+ROUNDING = 1e-6
+"""Smaller differences of usage are none: an event's only junction has usage 1, give or take rounding."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class SplicingOptions:
     ----------
     mode
         "change": probability that the difference of usage is at least ``delta``; "vanilla":
-        probability that group 2 uses a junction more.
+        probability that group 2 uses a junction more. Junctions used less are marked as well.
     delta
         Relevant difference of usage (delta PSI), in [0, 1).
     fdr_target
@@ -172,6 +174,8 @@ def differential_splicing(
     observed cells (``emp_prob1, emp_prob2``, missing where nothing was observed), ``read_effect`` of the
     read-weighted one. ``proba_ds`` and ``is_ds_fdr`` speak of |difference| >= delta; ``event_proba`` is the
     probability that any junction of the event differs so, ``event_effect`` its largest |effect_size|.
+    With ``mode="vanilla"``, ``proba_ds`` and ``event_proba`` speak of difference > 0, and ``is_ds_fdr`` marks
+    junctions whose difference surely has one sign, whichever.
 
     References
     ----------
@@ -225,7 +229,7 @@ def _compare(
 ) -> dict[str, np.ndarray]:
     found = {
         name: np.zeros(n_junctions)
-        for name in ("proba_ds", "est_prob1", "est_prob2", "event_proba")
+        for name in ("proba_ds", "certainty", "est_prob1", "est_prob2", "event_proba")
     }
     of_junction = module.event_map.of_junction.cpu().numpy()
     for block in event_blocks(module.event_map, len(one.rows)):
@@ -235,11 +239,13 @@ def _compare(
         )
         change = usage2 - usage1
         if options.mode == "vanilla":
-            found["proba_ds"][block] = (change > 0).mean(0)
-            changed = change > 0
+            changed, down = beyond(ROUNDING)(change)
+            found["proba_ds"][block] = changed.mean(0)
+            found["certainty"][block] = probability(changed, down, "three")
         else:
             up, down = beyond(options.delta)(change)
             found["proba_ds"][block] = probability(up, down, options.test_mode)
+            found["certainty"][block] = found["proba_ds"][block]
             changed = up | down
         starts = np.flatnonzero(np.diff(of_junction[block], prepend=-1))
         anywhere = np.logical_or.reduceat(changed, starts, axis=1).mean(0)
@@ -312,7 +318,7 @@ def _finish(
         table["gene_name"] = var["gene_name"].to_numpy()
     table = table.assign(
         proba_ds=p,
-        is_ds_fdr=false_discovery_mask(p, options.fdr_target),
+        is_ds_fdr=false_discovery_mask(found["certainty"], options.fdr_target),
         bayes_factor=bayes_factor(p),
         effect_size=effect,
         emp_effect=raw2.mean_ratio - raw1.mean_ratio,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from vivace._types import Minibatches
-from vivace.analysis.latent import infer
+from vivace.analysis.latent import infer, with_mean_state
 from vivace.modules.base import BaseModule, to_device
 
 
@@ -61,7 +61,7 @@ def normalized_expression(
     for tensors in batches:
         outputs = infer(module, tensors, n_samples=n_samples)
         if use_mean:
-            outputs = {**outputs, "z": outputs["qz"].loc.expand_as(outputs["z"])}
+            outputs = with_mean_state(module, outputs)
         decoded = [
             decode(module, tensors, outputs, batch)["px"].get_normalized(key)
             for batch in transform_batch

@@ -18,6 +18,15 @@ def infer(module: BaseModule, tensors: Any, **kwargs) -> dict:
     return module.inference(**module._get_inference_input(tensors), **kwargs)
 
 
+def with_mean_state(module: BaseModule, outputs: dict) -> dict:
+    """Inference outputs whose ``z`` is the state of the posterior mean instead of a draw.
+
+    For a logistic normal latent space that is the softmax of the mean.
+    """
+    mean = module.latent_of(outputs["qz"].loc)
+    return {**outputs, "z": mean.expand_as(outputs["z"])}
+
+
 @torch.inference_mode()
 def latent_distribution(module: BaseModule, batches: Minibatches) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of each cell's posterior, two (N, L) float32 arrays.

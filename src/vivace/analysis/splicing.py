@@ -16,7 +16,8 @@ from scipy import sparse
 
 from vivace._types import Keys, Minibatches
 from vivace.analysis.expression import decode
-from vivace.analysis.latent import infer
+from vivace.analysis.latent import infer, with_mean_state
+from vivace.data import Loader
 from vivace.errors import InvalidArgumentError
 from vivace.kernels import csr_tensor, splicing
 from vivace.modules.base import to_device
@@ -37,6 +38,53 @@ def junction_phi(module: Any) -> torch.Tensor:
     return phi
 
 
+def read_positions(
+    cells: Any, junctions: Any, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column numbers of single positions, (M,) int64 each, in 0 .. shape - 1.
+
+    Parameters
+    ----------
+    cells, junctions
+        Whole numbers, as many of either; a negative one counts from the end.
+    shape
+        Number of cells and of junctions.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If they are not whole numbers, not as many, or lie outside.
+
+    Examples
+    --------
+    >>> read_positions([0, -1], [2, 0], (5, 3))
+    (array([0, 4]), array([2, 0]))
+    """
+    given = (("cells", cells, shape[0]), ("junctions", junctions, shape[1]))
+    rows, columns = (_whole_numbers(name, values, n) for name, values, n in given)
+    if len(rows) != len(columns):
+        msg = f"{len(rows)} cells and {len(columns)} junctions were given; a position has one of either"
+        raise InvalidArgumentError(msg)
+    return rows, columns
+
+
+def _whole_numbers(name: str, values: Any, n: int) -> np.ndarray:
+    found = np.asarray(values)
+    if found.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    if found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
+        msg = (
+            f"{name} of positions must be a list of whole numbers (a row or column number for each "
+            f"position); found {found.dtype} values of shape {found.shape}"
+        )
+        raise InvalidArgumentError(msg)
+    outside = found[(found < -n) | (found >= n)]
+    if len(outside):
+        msg = f"{name} of positions must lie in 0 .. {n - 1}; found {outside[0]}"
+        raise InvalidArgumentError(msg)
+    return found.astype(np.int64) % n
+
+
 def usage_draws(
     module: Any,
     tensors: Any,
@@ -49,7 +97,7 @@ def usage_draws(
     """Expected ratios of a minibatch, averaged over batches: (..., B, J), or (..., E) at entries."""
     outputs = infer(module, tensors, n_samples=n_samples)
     if use_mean:
-        outputs = {**outputs, "z": module.latent_of(outputs["qz_m"]).expand_as(outputs["z"])}
+        outputs = with_mean_state(module, outputs)
     decoded = []
     for batch in transform_batch:
         logits = decode(module, tensors, outputs, batch)["logits"]
@@ -106,16 +154,17 @@ def splicing_blocks(
 
 
 def collect(
-    blocks: Iterable[np.ndarray], shape: tuple[int, int], out: str | Path | None
+    blocks: Iterable[np.ndarray], shape: tuple[int, ...], out: str | Path | None
 ) -> np.ndarray:
-    """Blocks below each other, in memory or in a ``.npy`` file that is mapped."""
+    """Blocks (..., B, J) below each other, in memory or in a ``.npy`` file that is mapped."""
     if out is None:
         return np.concatenate(list(blocks), axis=-2)
     values = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=shape)
     start = 0
     for block in blocks:
-        values[start : start + len(block)] = block
-        start += len(block)
+        end = start + block.shape[-2]
+        values[..., start:end, :] = block
+        start = end
     values.flush()
     return values
 
@@ -124,12 +173,16 @@ def collect(
 def observed_splicing(
     module: Any, batches: Minibatches, *, mode: str, **kwargs: Any
 ) -> sparse.csr_array:
-    """Ratios at observed entries only, (N, J) CSR float32; work follows the entries."""
+    """Ratios at observed entries only, (N, J) CSR float32, means over the draws.
+
+    Work follows the entries.
+    """
     rows, columns, values, n = [], [], [], 0
     for tensors in batches:
         tensors = to_device(tensors, module.device)
         e = module.entries(tensors)
         p = usage_draws(module, tensors, entries=e, **kwargs)
+        p = p.mean(0) if p.dim() == 2 else p
         if mode == "dm_posterior_mean":
             phi, total = junction_phi(module), e.total[e.pair]
             phi = phi if phi.dim() == 0 else phi[e.junction]
@@ -146,9 +199,9 @@ def observed_splicing(
 @torch.inference_mode()
 def splicing_at(
     module: Any,
-    batches: Minibatches,
-    cells: np.ndarray,
-    junctions: np.ndarray,
+    loader: Loader,
+    cells: Any,
+    junctions: Any,
     *,
     n_samples: int = 1,
     use_mean: bool = True,
@@ -158,10 +211,11 @@ def splicing_at(
 
     Parameters
     ----------
-    module, batches
+    module, loader
         Module and minibatches.
     cells, junctions
-        (M,) position of the cell in the stream of minibatches, and column.
+        (M,) position of the cell in the stream of minibatches, and column; see
+        :func:`read_positions`.
     n_samples, use_mean, transform_batch
         As in :func:`splicing_blocks`.
 
@@ -171,10 +225,11 @@ def splicing_at(
     ``variance`` (M,) of the ratio given them: over draws of z, and of the Dirichlet (absent for the
     binomial likelihood, where it is over draws alone). float64.
     """
-    cells, junctions = np.asarray(cells), np.asarray(junctions)
+    n_junctions = len(module.event_map.of_junction)
+    cells, junctions = read_positions(cells, junctions, (loader.n_obs, n_junctions))
     found = {name: np.zeros(len(cells)) for name in ("p", "psi", "variance")}
     start = 0
-    for tensors in batches:
+    for tensors in loader:
         tensors = to_device(tensors, module.device)
         n_cells = len(tensors[Keys.BATCH])
         here = np.flatnonzero((cells >= start) & (cells < start + n_cells))

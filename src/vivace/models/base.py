@@ -472,7 +472,11 @@ class BaseModel(ABC):
 
 def loss_options(module: BaseModule) -> list[str]:
     """Arguments of a module's loss that are numbers to choose, not what the verbs before it answered."""
-    return [name for name, default in arguments_of(type(module).loss).items() if default is not Parameter.empty]
+    return [
+        name
+        for name, default in arguments_of(type(module).loss).items()
+        if default is not Parameter.empty
+    ]
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,26 @@ NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 BUILDING = ("__init__", "from_model", "from_rna_model")
 """Verbs that pass further options on to the module."""
 FROM_DATA = frozenset(
-    "n_input n_batch n_labels n_continuous_cov n_cats_per_cov n_fine_labels n_spots n_obs n_genes "
-    "n_input_genes n_input_junctions event_index pseudoinput_data use_size_factor_key "
-    "library_log_means library_log_vars ct_weight self".split()
+    [
+        "n_input",
+        "n_batch",
+        "n_labels",
+        "n_continuous_cov",
+        "n_cats_per_cov",
+        "n_fine_labels",
+        "n_spots",
+        "n_obs",
+        "n_genes",
+        "n_input_genes",
+        "n_input_junctions",
+        "event_index",
+        "pseudoinput_data",
+        "use_size_factor_key",
+        "library_log_means",
+        "library_log_vars",
+        "ct_weight",
+        "self",
+    ]
 )
 """Arguments of modules that models read from the data, and no user gives."""
 

@@ -168,7 +168,7 @@ event_dropout, psi_input
             initialize_embeddings_from_pca=initialize_embeddings_from_pca,
             decoder_intercept_init=decoder_intercept_init,
             fully_paired=fully_paired,
-            **module_kwargs,
+            **{"decoder_covariates": None, **module_kwargs},
         )
         for name, asked, found in (
             ("n_genes", n_genes, self.n_genes),
@@ -288,6 +288,9 @@ event_dropout, psi_input
         schema, options = self.schema, dict(self.options)
         for name in ("initialize_embeddings_from_pca", "decoder_intercept_init", "fully_paired"):
             options.pop(name)
+        options.setdefault(
+            "decoder_covariates", "published"
+        )  # models saved before it was an option
         codes = np.unique(np.asarray(self._junction_field.categories[1]), return_inverse=True)[1]
         continuous = schema.field(Keys.CONT_COVS)
         n_obs = options.pop("n_obs", None)
@@ -529,15 +532,16 @@ event_dropout, psi_input
 return_mean, return_numpy
             As in :meth:`get_normalized_expression`.
         junction_list
-            Junctions to return, in this order; one name stands for a list of one.
+            Junctions to return, in this order; one name stands for a list of one. Not with ``entries``,
+            which say it themselves.
         mode
             "decoder": usage the model expects of such a cell; "dm_posterior_mean": that, updated with
             the cell's own reads, (phi p + y) / (phi + n).
         entries
             Positions ``(cells, junctions)``, row numbers among ``indices`` and column numbers: only
-            these are decoded.
+            these are decoded. Draws are averaged.
         observed_only
-            Only observed entries, as CSR; for data with many junctions.
+            Only observed entries, as CSR; for data with many junctions. Draws are averaged.
         out
             A ``.npy`` file to write the matrix to, cell by cell; the mapped file is returned.
 
@@ -549,9 +553,14 @@ return_mean, return_numpy
         Raises
         ------
         InvalidArgumentError
-            If the binomial likelihood, which has no concentration, is asked for posterior means.
+            If the binomial likelihood, which has no concentration, is asked for posterior means; if
+            a position does not exist; if arguments contradict each other: two of ``entries``,
+            ``observed_only`` and ``out``, ``entries`` and ``junction_list``, or single draws
+            (``return_mean=False``) of what has no axis for them.
         """
         check_choice("mode", mode, MODES)
+        draws = (n_samples,) if n_samples > 1 and not return_mean else ()
+        _check_together(entries, observed_only, out, junction_list, apart=bool(draws))
         if mode == "dm_posterior_mean":
             splicing.junction_phi(self.module)
         adata = self._cells(adata)
@@ -568,17 +577,17 @@ return_mean, return_numpy
                 found = splicing.splicing_at(self.module, loader, *entries, **shared)
                 return found["p" if mode == "decoder" else "psi"]
             if observed_only:
-                shared["n_samples"] = 1
-                return splicing.observed_splicing(self.module, loader, mode=mode, **shared)
+                psi = splicing.observed_splicing(self.module, loader, mode=mode, **shared)
+                return psi if columns is None else sparse.csr_array(psi[:, columns])
             blocks = splicing.splicing_blocks(
                 self.module, loader, mode=mode, junctions=columns, **shared
             )
             if n_samples > 1 and return_mean:
                 blocks = (block.mean(0) for block in blocks)
             n_columns = self.n_junctions if columns is None else len(columns)
+            values = splicing.collect(blocks, (*draws, loader.n_obs, n_columns), out)
             if out is not None:
-                return splicing.collect(blocks, (loader.n_obs, n_columns), out)
-            values = splicing.collect(blocks, (loader.n_obs, n_columns), None)
+                return values
         names = self.junction_names if columns is None else self.junction_names[columns]
         return answers.cells_table(
             self, values, adata, rows, names, average=False, as_array=return_numpy
@@ -604,7 +613,7 @@ return_mean, return_numpy
         Parameters
         ----------
         cells, junctions
-            (M,) row and column numbers, observed or not.
+            (M,) row and column numbers, observed or not; negative ones count from the end.
         adata
             Other cells; default those of training.
         n_samples
@@ -619,11 +628,17 @@ return_mean, return_numpy
         DataFrame with ``cell``, ``junction``, ``psi`` (posterior mean given what is read in the cell),
         ``std``, ``lower`` and ``upper``: of a beta distribution with the posterior's mean and variance,
         over draws of z and the Dirichlet of the event.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If a position does not exist, or ``level`` is out of range.
         """
         if not 0 < level < 1:
             msg = f"level={level} must lie in (0, 1)"
             raise InvalidArgumentError(msg)
-        cells, junctions = np.asarray(cells), np.asarray(junctions)
+        shape = (self._cells(adata).n_cells, self.n_junctions)
+        cells, junctions = splicing.read_positions(cells, junctions, shape)
         rows, where = np.unique(cells, return_inverse=True)
         with seeded(settings.seed):
             found = splicing.splicing_at(
@@ -793,3 +808,23 @@ return_mean, return_numpy
 
     def _junction_positions(self, junction_list: Sequence[str] | None) -> np.ndarray | None:
         return name_positions(junction_list, self.junction_names, "junction_list", "junction")
+
+
+def _check_together(
+    entries: Any, observed_only: bool, out: Any, junction_list: Any, *, apart: bool
+) -> None:
+    """Refuse answers that would leave out what was asked for."""
+    given = {"entries": entries is not None, "observed_only": observed_only, "out": out is not None}
+    forms = [name for name, asked in given.items() if asked]
+    what = None
+    if len(forms) > 1:
+        what = f"{forms[0]} and {forms[1]} are different forms of the answer: give one of them"
+    elif entries is not None and junction_list is not None:
+        what = "entries say themselves which junctions to decode: leave junction_list out"
+    elif apart and (entries is not None or observed_only):
+        what = (
+            f"return_mean=False with n_samples > 1 needs an axis for the draws, which the answer to "
+            f"{forms[0]} has not: leave return_mean=True, or ask without {forms[0]}"
+        )
+    if what is not None:
+        raise InvalidArgumentError(what)

@@ -209,6 +209,13 @@ generative_kwargs, loss_kwargs
             return kwargs
         return {key: value for key, value in kwargs.items() if key != "full_forward_pass"}
 
+    def latent_of(self, u: torch.Tensor) -> torch.Tensor:
+        """The latent state that a value of the posterior's normal variable stands for.
+
+        The value itself, but for a logistic normal latent space, where it is its softmax.
+        """
+        return u
+
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:
         """Groups for the optimizer; modules whose parameters differ in either override this.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,12 +16,22 @@ from vivace.errors import InvalidArgumentError, check_choice
 from vivace.kernels import log1p_counts, row_sums
 from vivace.likelihoods import NegativeBinomial, ZeroInflatedNegativeBinomial
 from vivace.modules.base import BaseModule, LossOutput, to_device
-from vivace.modules.pairs import POPULATIONS, Part, apart, stacked_pairs, sum_of_pairs, together
+from vivace.modules.pairs import (
+    POPULATIONS,
+    Part,
+    apart,
+    sizes_of,
+    stacked_pairs,
+    sum_of_pairs,
+    together,
+)
 from vivace.modules.vae import MIN_LIBRARY_VARIANCE
 from vivace.nn import CountDecoder, Encoder
 
 DISPERSIONS = ("gene", "gene-batch", "gene-label")
 LIKELIHOODS = ("zinb", "nb")
+TYPICAL_LIBRARY = 1e4
+"""Expected total counts of cells drawn from the prior, where library sizes are observed."""
 
 Outputs = dict[str, Any]
 Pair = Mapping[str, Minibatch]
@@ -139,6 +150,8 @@ class ContrastiveVAE(BaseModule):
         self.use_observed_lib_size = use_size_factor_key or use_observed_lib_size
         self.wasserstein_penalty = wasserstein_penalty
         self.n_labels = n_labels
+        self.n_continuous_cov = n_continuous_cov
+        self.n_cats_per_cov = list(n_cats_per_cov or [])
         self.gene_likelihood = gene_likelihood
         self.dispersion = dispersion
         self.use_size_factor_key = use_size_factor_key
@@ -150,7 +163,7 @@ class ContrastiveVAE(BaseModule):
             self._register_library_prior(library_log_means, library_log_vars)
         self.px_r = nn.Parameter(torch.randn(self._dispersion_shape()))
 
-        cat_list = [n_batch, *(n_cats_per_cov or [])]
+        cat_list = [n_batch, *self.n_cats_per_cov]
         shared: dict[str, Any] = {
             "n_cat_list": cat_list,
             "n_hidden": n_hidden,
@@ -281,9 +294,10 @@ class ContrastiveVAE(BaseModule):
     def _get_generative_input(
         self, tensors: Pair, inference_outputs: Mapping[str, Mapping]
     ) -> dict[str, Part]:
-        both, outputs = stacked_pairs(tensors), together(**inference_outputs)
+        sizes = sizes_of(inference_outputs, "z")
+        both, outputs = stacked_pairs(tensors, sizes), together(**inference_outputs)
         inputs = {key: outputs[key] for key in ("z", "s", "library")} | self._decoder_inputs(both)
-        return apart(inputs, len(both[Keys.BATCH]) // 2)
+        return apart(inputs, *sizes)
 
     @staticmethod
     def _decoder_inputs(tensors: Mapping[str, Any]) -> dict:
@@ -477,19 +491,22 @@ class ContrastiveVAE(BaseModule):
         concat_tensors
             The pair of minibatches; not modified. The larger one counts up to the size of the other.
         inference_outputs, generative_outputs
-            Of :meth:`inference` and :meth:`generative`.
+            Of :meth:`inference` and :meth:`generative`, of these cells or of the pairs among them.
         kl_weight
             Weight of the divergences of z and s and of the penalty, >= 0.
         """
-        both, outputs = stacked_pairs(concat_tensors), together(**inference_outputs)
-        of_background, of_target = (inference_outputs[name] for name in POPULATIONS)
+        sizes = sizes_of(inference_outputs, "z")
+        n, n_pairs = sizes[0], min(sizes)
+        both, outputs = stacked_pairs(concat_tensors, sizes), together(**inference_outputs)
         px = distribution(generative_outputs)
-        reconstruction = -sum_of_pairs(px.log_prob_sum(both[Keys.X]))
-        kl_z = sum_of_pairs(self.latent_kl_divergence(outputs["qz_m"], outputs["qz_v"], 0, 1))
-        kl_s = self.latent_kl_divergence(of_target["qs_m"], of_target["qs_v"], 0, 1)
+        reconstruction = -sum_of_pairs(px.log_prob_sum(both[Keys.X]), n)
+        kl_z = sum_of_pairs(self.latent_kl_divergence(outputs["qz_m"], outputs["qz_v"], 0, 1), n)
         of_library = [outputs[key] for key in ("ql_m", "ql_v", "library")]
-        kl_l = sum_of_pairs(self.library_kl_divergence(both[Keys.BATCH], *of_library))
-        wasserstein = (of_background["qs_m"] ** 2 + of_background["qs_v"]).sum(-1)
+        kl_l = sum_of_pairs(self.library_kl_divergence(both[Keys.BATCH], *of_library), n)
+        q_s = outputs["qs_m"], outputs["qs_v"]
+        kl_s = self.latent_kl_divergence(*(q[..., n : n + n_pairs, :] for q in q_s), 0, 1)
+        mean, variance = (q[..., :n_pairs, :] for q in q_s)
+        wasserstein = (mean**2 + variance).sum(-1)
         warmed_up = self.wasserstein_penalty * wasserstein + kl_z + kl_s
         return LossOutput(
             loss=(reconstruction + kl_weight * warmed_up + kl_l).mean(),
@@ -502,20 +519,47 @@ class ContrastiveVAE(BaseModule):
     # questions ----------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def sample(self, *, tensors: Pair, n_samples: int = 1) -> dict[str, torch.Tensor]:
-        """Posterior predictive counts of both populations.
+    def sample(
+        self,
+        *,
+        tensors: Pair | None = None,
+        n_samples: int = 1,
+        library_size: float | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Posterior predictive counts of both populations, or counts of cells drawn from the prior.
 
         Parameters
         ----------
         tensors
-            The pair of minibatches.
+            The pair of minibatches; None to draw cells from the prior.
         n_samples
-            Number S of draws of the latent state, each giving one draw of counts.
+            Number S of draws of the latent state, each giving one draw of counts; without ``tensors``
+            the number of cells of either population.
+        library_size
+            Of cells drawn from the prior, > 0: their expected total counts where the library size is
+            observed, which then has no prior (default 10,000), or their size factor (default 1).
 
         Returns
         -------
-        For each population (B, G), or (B, G, S) for S > 1, on the CPU.
+        For each population (B, G), or (B, G, S) for S > 1, on the CPU; without ``tensors`` (S, G).
+
+        Raises
+        ------
+        InvalidArgumentError
+            If ``library_size`` is not above 0, or given where it is not used.
+
+        Examples
+        --------
+        >>> vae = ContrastiveVAE(20, n_background_latent=3, n_salient_latent=2)
+        >>> vae.sample(n_samples=5)["target"].shape
+        torch.Size([5, 20])
         """
+        if tensors is None:
+            counts = self._generic_generative(**self._prior_cells(n_samples, library_size)).sample()
+            return dict(zip(POPULATIONS, counts.cpu().chunk(2), strict=True))
+        if library_size is not None:
+            msg = "library_size is of cells drawn from the prior: leave it out beside tensors"
+            raise InvalidArgumentError(msg)
         _, decoded = self.forward(
             to_device(tensors, self.device),
             inference_kwargs={"n_samples": n_samples},
@@ -524,6 +568,47 @@ class ContrastiveVAE(BaseModule):
         counts = distribution(decoded).sample()
         counts = (counts.permute(1, 2, 0) if n_samples > 1 else counts).cpu()
         return dict(zip(POPULATIONS, counts.chunk(2), strict=True))
+
+    def _prior_cells(self, n: int, library_size: float | None) -> dict:
+        """Inputs of the decoder for n background and n target cells drawn from the prior.
+
+        Batches and labels are any, each as likely; further covariates are 0.
+        """
+        like = next(self.decoder.parameters())
+        z = torch.randn(2 * n, self.n_background_latent).to(like)
+        s = torch.cat(
+            [torch.zeros(n, self.n_salient_latent), torch.randn(n, self.n_salient_latent)]
+        )
+        batch, label = (
+            torch.randint(max(k, 1), (2 * n, 1)).to(like.device)
+            for k in (self.n_batch, self.n_labels)
+        )
+        n_cont, n_cats = self.n_continuous_cov, len(self.n_cats_per_cov)
+        library = self._prior_library(batch, library_size)
+        return {
+            "z": z,
+            "s": s.to(like),
+            "library": library,
+            "batch_index": batch,
+            "cont_covs": z.new_zeros(2 * n, n_cont) if n_cont else None,
+            "cat_covs": batch.new_zeros(2 * n, n_cats) if n_cats else None,
+            "size_factor": library,
+            "y": label,
+        }
+
+    def _prior_library(self, batch: torch.Tensor, library_size: float | None) -> torch.Tensor:
+        """(B, 1) log library, or log size factor, of cells drawn from the prior."""
+        if not self.use_observed_lib_size:
+            if library_size is None:
+                return self._library_prior(batch).sample()
+            msg = "library_size: the library size is latent in this model and drawn from its prior"
+            raise InvalidArgumentError(msg)
+        default = 1.0 if self.use_size_factor_key else TYPICAL_LIBRARY
+        size = default if library_size is None else library_size
+        if not 0 < size < math.inf:
+            msg = f"library_size={library_size} must be above 0 and finite"
+            raise InvalidArgumentError(msg)
+        return torch.full(batch.shape, math.log(size)).to(next(self.decoder.parameters()))
 
 
 class CountParameters(Mapping):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -73,23 +73,34 @@ def together(background: Mapping[str, Any], target: Mapping[str, Any]) -> Mappin
     }
 
 
-def sum_of_pairs(of_cells: torch.Tensor) -> torch.Tensor:
-    """Of each background cell and its target: (..., 2 B) to (..., B)."""
-    background, target = of_cells.chunk(2, dim=-1)
-    return background + target
+def sum_of_pairs(of_cells: torch.Tensor, n_background: int) -> torch.Tensor:
+    """Of each background cell and its target: (..., B + T) to (..., min(B, T))."""
+    background, target = of_cells[..., :n_background], of_cells[..., n_background:]
+    n_pairs = min(background.shape[-1], target.shape[-1])
+    return background[..., :n_pairs] + target[..., :n_pairs]
 
 
-def paired(tensors: Mapping[str, Mapping]) -> Mapping[str, Mapping]:
-    """Both minibatches cut to the size of the smaller one; the caller's stay as they are."""
-    sizes = [len(tensors[name][Keys.BATCH]) for name in POPULATIONS]
-    if len(set(sizes)) == 1:
+def sizes_of(populations: Mapping[str, Mapping], key: str) -> list[int]:
+    """Number of background and of target cells, by an entry (..., B, n)."""
+    return [populations[name][key].shape[-2] for name in POPULATIONS]
+
+
+def paired(
+    tensors: Mapping[str, Mapping], sizes: Sequence[int] | None = None
+) -> Mapping[str, Mapping]:
+    """The first cells of both minibatches, default as many of either; the caller's stay as they are."""
+    have = sizes_of(tensors, Keys.BATCH)
+    wanted = [min(have)] * 2 if sizes is None else list(sizes)
+    if have == wanted:
         return tensors
     return {
-        name: {key: rows_between(value, 0, min(sizes)) for key, value in tensors[name].items()}
-        for name in POPULATIONS
+        name: {key: rows_between(value, 0, n) for key, value in tensors[name].items()}
+        for name, n in zip(POPULATIONS, wanted, strict=True)
     }
 
 
-def stacked_pairs(tensors: Mapping[str, Mapping]) -> Mapping[str, Any]:
-    """Both minibatches in one table, as many cells of each."""
-    return together(**paired(tensors))
+def stacked_pairs(
+    tensors: Mapping[str, Mapping], sizes: Sequence[int] | None = None
+) -> Mapping[str, Any]:
+    """Both minibatches in one table, the first cells of each, default as many of either."""
+    return together(**paired(tensors, sizes))

@@ -67,7 +67,8 @@ class SPLICEVAE(SpliceLikelihood):
     latent_distribution
         "normal", or "ln" (logistic normal).
     deeply_inject_covariates, encode_covariates
-        Covariates into every layer; into encoders.
+        Covariates, continuous ones as well, into every layer of encoders and decoders, not only the
+        first; into encoders too.
     splicing_loss_type
         "dirichlet_multinomial" (events), "beta_binomial" or "binomial" (each junction for itself, so
         that a read counts once a junction).
@@ -108,7 +109,10 @@ class SPLICEVAE(SpliceLikelihood):
     compat
         "splicevi" sets the numerical choices of the first published model. Each of the options
         ``encoder_output_head``, ``log1p_expression``, ``dm_mean``, ``phi_prior``,
-        ``mask_cells_without_splicing``, ``include_normalizer`` may be set by itself as well.
+        ``mask_cells_without_splicing``, ``include_normalizer``, ``decoder_covariates`` may be set by
+        itself as well. The last is "asked" where decoders do what ``deeply_inject_covariates`` says;
+        "published": categorical covariates enter every layer of the splicing decoder whatever it says,
+        and continuous ones no layer of a decoder but the first.
 
     Raises
     ------
@@ -191,6 +195,7 @@ class SPLICEVAE(SpliceLikelihood):
         phi_prior: str | None = None,
         mask_cells_without_splicing: bool | None = None,
         include_normalizer: bool | None = None,
+        decoder_covariates: str | None = None,
         **model_kwargs: Any,
     ):
         given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
@@ -274,7 +279,7 @@ class SPLICEVAE(SpliceLikelihood):
         psi
             (J,) mean ratio of each junction.
         log_phi
-            (A,) log concentration of each event.
+            (A,) log concentration of each event; those below ``phi_floor`` start just above it.
         """
         logits = psi.clamp(1e-4, 1).log()
         if self.o.splicing_loss_type != "dirichlet_multinomial" or self.o.dm_mean == "sigmoid":
@@ -289,8 +294,9 @@ class SPLICEVAE(SpliceLikelihood):
         if self.o.splicing_loss_type == "beta_binomial":
             log_phi = log_phi[self.event_map.of_junction]  # type: ignore[union-attr]
         values = log_phi if self.log_phi_j.dim() else centre
-        if self.o.compat:
-            values, centre = (parts.raw_concentration(t.exp(), self.o) for t in (values, centre))
+        values, centre = (
+            parts.raw_concentration(t.exp(), self.o, parts.LEAST_EXCESS) for t in (values, centre)
+        )
         self.log_phi_j.copy_(values)
         self.phi_centre.copy_(centre)
 
@@ -299,10 +305,19 @@ class SPLICEVAE(SpliceLikelihood):
     def entries(self, tensors: Minibatch) -> Entries:
         """The observed splicing of a minibatch.
 
-        Junction counts suffice where events are known; dense totals and mask are used if given.
+        Junction counts suffice where events are known; dense totals and mask are used if given. Without
+        counts the entries are those of the ratios, with 1 for the reads of every event.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If there are neither counts nor ratios, it is not said which of them are observed, or a part
+            of an observed event is hidden.
         """
-        counts, totals = tensors[Keys.JUNCTIONS], tensors.get(Keys.EVENT_TOTALS)
         events = self.event_map
+        if Keys.JUNCTIONS not in tensors:
+            return dense.ratio_entries(tensors.get(Keys.RATIOS), tensors.get(Keys.PSI_MASK), events)
+        counts, totals = tensors[Keys.JUNCTIONS], tensors.get(Keys.EVENT_TOTALS)
         if totals is not None and totals.layout == torch.strided:
             mask = tensors.get(Keys.PSI_MASK)
             whole = counts if counts.layout == torch.strided else counts.to_dense()
@@ -551,8 +566,8 @@ class SPLICEVAE(SpliceLikelihood):
             libsize_expr = z.new_zeros(*z.shape[:-1], 1)
         cats = self._categories(batch_index, cat_covs)
         of_expression, of_splicing = self._gated(z)
-        logits = self.z_decoder_splicing(self._with_covariates(of_splicing, cont_covs), *cats)
-        heads = self.z_decoder_expression(self._with_covariates(of_expression, cont_covs), *cats)
+        logits = self._decode(self.z_decoder_splicing, of_splicing, cats, cont_covs)
+        heads = self._decode(self.z_decoder_expression, of_expression, cats, cont_covs)
         px = self._count_distribution(heads, libsize_expr, batch_index, label)
         return LazyOutputs(
             logits=lambda: logits,
@@ -575,9 +590,12 @@ class SPLICEVAE(SpliceLikelihood):
             torch.cat([self._gate * expression, spliced], dim=-1),
         )
 
-    @staticmethod
-    def _with_covariates(z: torch.Tensor, cont: torch.Tensor | None) -> torch.Tensor:
-        return z if cont is None else torch.cat([z, cont.expand(*z.shape[:-1], -1)], dim=-1)
+    def _decode(
+        self, decoder: nn.Module, z: torch.Tensor, cats: list, cont: torch.Tensor | None
+    ) -> Any:
+        if cont is not None and self.o.decoder_covariates == "published":
+            z, cont = torch.cat([z, cont.expand(*z.shape[:-1], -1)], dim=-1), None
+        return decoder(z, *cats, cont=cont)
 
     # loss ---------------------------------------------------------------------------------------
 
@@ -591,15 +609,23 @@ class SPLICEVAE(SpliceLikelihood):
         """Negative evidence lower bound with the alignment penalty, mean over cells, in nats.
 
         ``mean(m R_expression + w R_splicing + kl_weight KL + penalty) + prior(phi)``, with m whether a
-        cell has expression and w ``splicing_loss_weight``. The splicing term is stored with its
-        weight; the means of both terms without weights are among the extra metrics.
+        cell has expression and w ``splicing_loss_weight``. R_splicing is the negative log-likelihood of
+        the junction counts; of a minibatch without counts it is the cross-entropy of the ratios, see
+        :meth:`ratio_cross_entropy`. The splicing term is stored with its weight; the means of both terms
+        without weights are among the extra metrics.
         """
         o, present = self.o, inference_outputs["present"]
         q = Posterior(inference_outputs["qz_m"], inference_outputs["qz_v"])
         expression = -generative_outputs["px"].log_prob_sum(tensors[Keys.X]) * present[:, 0]
         entries = inference_outputs["entries"]
         entries = self.entries(tensors) if entries is None else entries
-        spliced = -self.splicing_log_likelihood(generative_outputs["logits"], entries)
+        has_counts = Keys.JUNCTIONS in tensors
+        logits = generative_outputs["logits"]
+        spliced = (
+            -self.splicing_log_likelihood(logits, entries)
+            if has_counts
+            else self.ratio_cross_entropy(logits, entries)
+        )
         kl = gaussian_kl(q)
         penalty = o.modality_penalty_weight * self._penalty(inference_outputs)
         weighted = o.splicing_loss_weight * spliced

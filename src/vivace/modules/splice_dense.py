@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import torch
 
+from vivace._types import Keys
 from vivace.errors import InvalidArgumentError
+from vivace.kernels import splicing
 from vivace.kernels.splicing import Entries, Events
 from vivace.likelihoods import BetaBinomial, DirichletMultinomial
 from vivace.likelihoods.dirichlet_multinomial import event_sums
@@ -57,6 +59,34 @@ def junctions_alone(
             values = values + torch.lgamma(n + 1) - torch.lgamma(y + 1) - torch.lgamma(n - y + 1)
     cell = torch.nonzero(seen, as_tuple=True)[0]
     return values.new_zeros(len(p)).index_add(0, cell, values)
+
+
+def ratio_entries(
+    ratios: torch.Tensor | None, mask: torch.Tensor | None, events: Events | None
+) -> Entries:
+    """Observed entries of ratios (B, J) whose counts are not known: the reads of an event total 1.
+
+    Without a mask, an event is observed in a cell where one of its ratios is above 0.
+    """
+    if ratios is None:
+        msg = (
+            f'the minibatch says nothing of splicing: give junction counts as "{Keys.JUNCTIONS}", or '
+            f'ratios as "{Keys.RATIOS}"'
+        )
+        raise InvalidArgumentError(msg)
+    if mask is not None:
+        whole, seen = (t if t.layout == torch.strided else t.to_dense() for t in (ratios, mask))
+        index = None if events is None else events.of_junction
+        entries = splicing.dense_entries(whole, torch.ones_like(whole), seen, index)
+        check_closed(entries, events)
+        return entries
+    if events is None:
+        msg = (
+            f'without event_index, ratios need "{Keys.PSI_MASK}" (B, J): which of them are observed'
+        )
+        raise InvalidArgumentError(msg)
+    entries = splicing.observed_entries(ratios, events)
+    return entries._replace(total=torch.ones_like(entries.total))
 
 
 def check_closed(entries: Entries, events: Events | None) -> None:

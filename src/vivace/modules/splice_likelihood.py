@@ -128,6 +128,22 @@ class SpliceLikelihood(BaseModule):
             pairs = splicing.dirichlet_multinomial(at, self.log_phi(), entries)
         return entries.sum_cells(pairs)
 
+    def ratio_cross_entropy(self, logits: Affine, entries: Entries) -> torch.Tensor:
+        """(..., B) nats: how far observed ratios psi are from the usage p that the logits stand for.
+
+        ``-sum psi log p`` over observed junctions where p is a softmax inside events, else the binary
+        ``-sum psi log p + (1 - psi) log(1 - p)``.
+        """
+        at = splicing.entry_logits(logits.h, logits.weight, logits.bias, entries)
+        if self.usage_is_softmax:
+            log_p = splicing.event_log_softmax(at, entries.pair, len(entries.total))
+            of_entries = -entries.psi * log_p
+        else:
+            psi = entries.psi.expand_as(at)
+            of_entries = F.binary_cross_entropy_with_logits(at, psi, reduction="none")
+        sums = of_entries.new_zeros(*at.shape[:-1], entries.shape[0])
+        return sums.index_add(-1, entries.cell, of_entries)
+
     def _phi_prior(self, n_cells: int) -> torch.Tensor | float:
         """Penalty on the concentrations, scaled to a loss per cell."""
         o = self.o

@@ -34,6 +34,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "variance_mixing": ("sqrt_weights", "linear", "squared"),
     "phi_prior": ("normal", "l2_log", "gamma", "none"),
     "phi_init": (None, "constant", "log100", "prior"),
+    "decoder_covariates": ("asked", "published"),
 }
 BY_COMPAT: dict[str | None, dict[str, Any]] = {
     None: {
@@ -43,6 +44,7 @@ BY_COMPAT: dict[str | None, dict[str, Any]] = {
         "phi_prior": "normal",
         "mask_cells_without_splicing": True,
         "include_normalizer": True,
+        "decoder_covariates": "asked",
     },
     "splicevi": {
         "encoder_output_head": "fclayer",
@@ -51,6 +53,7 @@ BY_COMPAT: dict[str | None, dict[str, Any]] = {
         "phi_prior": "l2_log",
         "mask_cells_without_splicing": False,
         "include_normalizer": False,
+        "decoder_covariates": "published",
     },
 }
 """Options whose default depends on ``compat``."""

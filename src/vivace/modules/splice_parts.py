@@ -21,6 +21,8 @@ from vivace.nn.splicing_decoder import (
 )
 
 INITIAL_LOG_PHI = math.log(100.0)
+LEAST_EXCESS = 1e-3
+"""Concentrations that are drawn or estimated start at least this much above their floor."""
 
 
 def norms_of(o: SimpleNamespace, place: str) -> dict[str, Any]:
@@ -83,9 +85,15 @@ def splicing_encoder(o: SimpleNamespace) -> nn.Module:
     )
 
 
-def decoder_input(o: SimpleNamespace) -> int:
-    """Joint latent dimensions and continuous covariates."""
-    return o.n_latent * (2 if o.modality_weights == "concatenate" else 1) + o.n_continuous_cov
+def decoder_input(o: SimpleNamespace) -> dict[str, Any]:
+    """Joint latent dimensions and covariates; as published, continuous ones are part of the former."""
+    n_latent = o.n_latent * (2 if o.modality_weights == "concatenate" else 1)
+    as_latent = o.n_continuous_cov if o.decoder_covariates == "published" else 0
+    return {
+        "n_input": n_latent + as_latent,
+        "n_cont": o.n_continuous_cov - as_latent,
+        "n_cat_list": o.cat_list,
+    }
 
 
 def expression_decoder(o: SimpleNamespace) -> nn.Module:
@@ -93,34 +101,33 @@ def expression_decoder(o: SimpleNamespace) -> nn.Module:
     has_zi = o.gene_likelihood == "zinb"
     if o.expression_architecture == "vanilla":
         return CountDecoder(
-            decoder_input(o),
-            o.n_input_genes,
-            n_cat_list=o.cat_list,
+            n_output=o.n_input_genes,
             n_layers=o.n_layers_decoder,
             n_hidden=o.n_hidden,
             inject_covariates=o.deeply_inject_covariates,
             dispersion_head=o.gene_dispersion == "gene-cell" and o.gene_likelihood != "poisson",
             dropout_head=has_zi,
+            **decoder_input(o),
             **norms_of(o, "decoder"),
         )
     # normalised logits have the same spread in every cell, whatever the weights
     norms = norms_of(o, "decoder") if o.compat else {}
     return LinearCountDecoder(
-        decoder_input(o), o.n_input_genes, n_cat_list=o.cat_list, dropout_head=has_zi, **norms
+        n_output=o.n_input_genes, dropout_head=has_zi, **decoder_input(o), **norms
     )
 
 
 def splicing_decoder(o: SimpleNamespace) -> SplicingDecoder | LinearSplicingDecoder:
     """Decoder to the logits of junctions."""
     if o.splicing_decoder_architecture == "linear":
-        return LinearSplicingDecoder(decoder_input(o), o.n_input_junctions, n_cat_list=o.cat_list)
+        return LinearSplicingDecoder(n_junctions=o.n_input_junctions, **decoder_input(o))
     return SplicingDecoder(
-        decoder_input(o),
-        o.n_input_junctions,
-        n_cat_list=o.cat_list,
+        n_junctions=o.n_input_junctions,
         n_layers=o.n_layers_decoder,
         n_hidden=o.n_hidden,
         dropout_rate=o.dropout_rate,
+        inject_covariates=o.deeply_inject_covariates or o.decoder_covariates == "published",
+        **decoder_input(o),
         **norms_of(o, "decoder"),
     )
 
@@ -151,19 +158,21 @@ def concentration(o: SimpleNamespace, n_events: int) -> tuple[nn.Parameter | Non
     if o.splicing_loss_type == "dirichlet_multinomial":
         shape = (n_events,) if o.dm_concentration == "atse" else ()
     if o.splicing_concentration is not None:
-        start = float(raw_concentration(torch.tensor(o.splicing_concentration - o.phi_floor), o))
+        start = float(raw_concentration(torch.tensor(o.splicing_concentration), o))
         return nn.Parameter(torch.full(shape, start), requires_grad=False), start
     if o.phi_init == "prior":
         prior = Gamma(o.phi_prior_shape, o.phi_prior_rate).sample(shape)
-        return nn.Parameter(
-            raw_concentration((prior - o.phi_floor).clamp(min=1e-3), o)
-        ), INITIAL_LOG_PHI
+        return nn.Parameter(raw_concentration(prior, o, LEAST_EXCESS)), INITIAL_LOG_PHI
     spread = 0.5 if o.phi_init == "log100" else 0.0
     return nn.Parameter(INITIAL_LOG_PHI + spread * torch.randn(shape)), INITIAL_LOG_PHI
 
 
-def raw_concentration(excess: torch.Tensor, o: SimpleNamespace) -> torch.Tensor:
-    """The parameter that stands for a concentration above the floor: its log, or inverse softplus."""
+def raw_concentration(phi: torch.Tensor, o: SimpleNamespace, least: float = 0.0) -> torch.Tensor:
+    """The parameter that stands for a concentration: the log, or inverse softplus, of its excess.
+
+    The excess is what it has above ``phi_floor``; one smaller than ``least`` is taken as that.
+    """
+    excess = (phi - o.phi_floor).clamp(min=least)
     return excess + torch.log(-torch.expm1(-excess)) if o.compat else excess.log()
 
 

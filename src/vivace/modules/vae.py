@@ -308,11 +308,15 @@ class VAE(BaseModule):
         """Put outputs together, drawing S samples without gradient where they are wanted."""
         if z is None or n_samples > 1:
             shape = (n_samples,) if n_samples > 1 else ()
-            z = self.z_encoder.z_transformation(qz.sample(shape))
+            z = self.latent_of(qz.sample(shape))
             library = fixed_library.expand(*shape, *fixed_library.shape)
             if ql is not None:
                 library = ql.sample(shape)
         return {"z": z, "qz": qz, "ql": ql, "library": library}
+
+    def latent_of(self, u: torch.Tensor) -> torch.Tensor:
+        """From the normal variable to the latent one: softmax for "ln", else itself."""
+        return self.z_encoder.z_transformation(u)
 
     def _categories(
         self, batch_index: torch.Tensor, cat_covs: torch.Tensor | None
@@ -569,7 +573,7 @@ class VAE(BaseModule):
         library = outputs["library"].expand(n_samples, -1, -1)
         if ql is not None:
             library = ql.sample((n_samples,))
-        drawn = {"z": self.z_encoder.z_transformation(u), "library": library}
+        drawn = {"z": self.latent_of(u), "library": library}
         generative_outputs = self.generative(**self._get_generative_input(tensors, drawn))
         prior = Normal(torch.zeros_like(u), torch.ones_like(u), validate_args=False)
         log_weights = generative_outputs["px"].log_prob_sum(self._counts(tensors))

@@ -26,7 +26,7 @@ class CountDecoder(nn.Module):
     Parameters
     ----------
     n_input, n_output
-        Number of latent dimensions (with continuous covariates) and of genes.
+        Number of latent dimensions and of genes.
     n_cat_list, n_layers, n_hidden, inject_covariates, use_batch_norm, use_layer_norm
         See :class:`~vivace.nn.FCLayers`.
     dispersion_head
@@ -34,7 +34,7 @@ class CountDecoder(nn.Module):
     dropout_head
         Build the head for zero inflation.
     **fc_kwargs
-        To :class:`~vivace.nn.FCLayers`.
+        To :class:`~vivace.nn.FCLayers`, such as ``n_cont``.
 
     Examples
     --------
@@ -75,7 +75,9 @@ class CountDecoder(nn.Module):
         self.px_r_decoder = nn.Linear(n_hidden, n_output) if dispersion_head else None
         self.px_dropout_decoder = nn.Linear(n_hidden, n_output) if dropout_head else None
 
-    def forward(self, z: torch.Tensor, *cats: torch.Tensor | None) -> DecoderOutput:
+    def forward(
+        self, z: torch.Tensor, *cats: torch.Tensor | None, cont: torch.Tensor | None = None
+    ) -> DecoderOutput:
         """Decode.
 
         Parameters
@@ -84,8 +86,10 @@ class CountDecoder(nn.Module):
             (B, n_input) or (S, B, n_input).
         cats
             (B, 1) codes of each categorical covariate.
+        cont
+            (B, n_cont) continuous covariates that are no part of ``z``.
         """
-        h = self.px_decoder(z, *cats)
+        h = self.px_decoder(z, *cats, cont=cont)
         dropout = self.px_dropout_decoder
         return DecoderOutput(
             product(h, self.px_scale_decoder[0]),

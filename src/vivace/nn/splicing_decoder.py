@@ -19,8 +19,8 @@ class SplicingDecoder(nn.Module):
     Parameters
     ----------
     n_input, n_junctions
-        Number of latent dimensions (with continuous covariates) and of junctions.
-    n_cat_list, **fc_kwargs
+        Number of latent dimensions and of junctions.
+    n_cat_list, n_hidden, **fc_kwargs
         To :class:`~vivace.nn.FCLayers`.
 
     Examples
@@ -49,9 +49,12 @@ class SplicingDecoder(nn.Module):
         """The layer with a row a junction."""
         return self.ps_output
 
-    def forward(self, z: torch.Tensor, *cats: torch.Tensor | None) -> Affine:
-        """Logits (..., B, J) as a product, from (..., B, n_input) and codes (B, 1)."""
-        return Affine(self.ps_hidden(z, *cats), self.ps_output.weight, self.ps_output.bias)
+    def forward(
+        self, z: torch.Tensor, *cats: torch.Tensor | None, cont: torch.Tensor | None = None
+    ) -> Affine:
+        """Logits (..., B, J) as a product, from (..., B, n_input), codes (B, 1) and (B, n_cont)."""
+        h = self.ps_hidden(z, *cats, cont=cont)
+        return Affine(h, self.ps_output.weight, self.ps_output.bias)
 
 
 class LinearSplicingDecoder(nn.Module):
@@ -60,9 +63,11 @@ class LinearSplicingDecoder(nn.Module):
     Parameters
     ----------
     n_input, n_junctions
-        Number of latent dimensions (with continuous covariates) and of junctions.
+        Number of latent dimensions and of junctions.
     n_cat_list
         Categories of each covariate; 0 or 1 contributes no column.
+    n_cont
+        Number of continuous covariates.
 
     Examples
     --------
@@ -71,19 +76,27 @@ class LinearSplicingDecoder(nn.Module):
     torch.Size([4, 20])
     """
 
-    def __init__(self, n_input: int, n_junctions: int, n_cat_list: Sequence[int] | None = None):
+    def __init__(
+        self,
+        n_input: int,
+        n_junctions: int,
+        n_cat_list: Sequence[int] | None = None,
+        n_cont: int = 0,
+    ):
         super().__init__()
         self.n_cat_list = [n if n > 1 else 0 for n in n_cat_list or []]
-        self.linear = nn.Linear(n_input + sum(self.n_cat_list), n_junctions)
+        self.linear = nn.Linear(n_input + n_cont + sum(self.n_cat_list), n_junctions)
 
     @property
     def output(self) -> nn.Linear:
         """The layer with a row a junction."""
         return self.linear
 
-    def forward(self, z: torch.Tensor, *cats: torch.Tensor | None) -> Affine:
-        """Logits (..., B, J) as a product, from (..., B, n_input) and codes (B, 1)."""
-        parts = [z]
+    def forward(
+        self, z: torch.Tensor, *cats: torch.Tensor | None, cont: torch.Tensor | None = None
+    ) -> Affine:
+        """Logits (..., B, J) as a product, from (..., B, n_input), codes (B, 1) and (B, n_cont)."""
+        parts = [z] if cont is None else [z, cont.expand(*z.shape[:-1], -1)]
         for n, cat in zip(self.n_cat_list, cats, strict=False):
             if n and cat is not None:
                 one_hot = F.one_hot(cat.squeeze(-1).long(), n).to(z.dtype)
@@ -96,7 +109,7 @@ class LinearCountDecoder(nn.Module):
 
     Parameters
     ----------
-    n_input, n_output, n_cat_list
+    n_input, n_output, n_cat_list, n_cont
         As in :class:`~vivace.nn.CountDecoder`.
     dropout_head
         Build the map for zero inflation.
@@ -116,6 +129,7 @@ class LinearCountDecoder(nn.Module):
         n_input: int,
         n_output: int,
         n_cat_list: Sequence[int] | None = None,
+        n_cont: int = 0,
         *,
         dropout_head: bool = False,
         use_batch_norm: bool = False,
@@ -128,6 +142,7 @@ class LinearCountDecoder(nn.Module):
                 n_input,
                 n_output,
                 n_cat_list=n_cat_list,
+                n_cont=n_cont,
                 n_layers=1,
                 dropout_rate=0.0,
                 use_batch_norm=use_batch_norm,
@@ -139,10 +154,13 @@ class LinearCountDecoder(nn.Module):
         self.factor_regressor = regressor()
         self.px_dropout_decoder = regressor() if dropout_head else None
 
-    def forward(self, z: torch.Tensor, *cats: torch.Tensor | None) -> DecoderOutput:
-        """Decode (..., B, n_input) and codes (B, 1)."""
-        zi = None if self.px_dropout_decoder is None else self.px_dropout_decoder(z, *cats)
-        return DecoderOutput(self.factor_regressor(z, *cats), None, zi)
+    def forward(
+        self, z: torch.Tensor, *cats: torch.Tensor | None, cont: torch.Tensor | None = None
+    ) -> DecoderOutput:
+        """Decode (..., B, n_input), codes (B, 1) and continuous covariates (B, n_cont)."""
+        dropout = self.px_dropout_decoder
+        zi = None if dropout is None else dropout(z, *cats, cont=cont)
+        return DecoderOutput(self.factor_regressor(z, *cats, cont=cont), None, zi)
 
 
 class LibraryEncoder(nn.Module):
