@@ -20,16 +20,18 @@ def run_de(run: Path, data: Path, out: Path, *, groupby: str, overwrite: bool, *
         raise InvalidArgumentError(f'--out "{out}" should end in .csv')
     check_new_file(out, overwrite=overwrite)
     from vivace.models.table import load
+    from vivace.tables.capabilities import that_compares
 
-    model: Any = load(run)
-    if not hasattr(model, "differential_expression"):
+    model = load(run)
+    comparing = that_compares(model)
+    if comparing is None:
         msg = f"{type(model).__name__} models do not compare the expression of groups"
         raise UnsupportedError(msg)
     cells = read_cells_of(model, data)
     if groupby not in cells.obs:
         raise missing_key("groupby", groupby, "adata.obs", cells.obs.columns)
     given = {name: value for name, value in how.items() if value is not None}
-    table = model.differential_expression(cells_for(model, cells), groupby=groupby, **given)
+    table = comparing.differential_expression(cells_for(model, cells), groupby=groupby, **given)
     with replacing(out) as beside:
         table.to_csv(beside, index_label="gene")
     say(f"Wrote {len(table):,} rows to {out}{significant(table)}")

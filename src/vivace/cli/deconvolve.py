@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vivace.cli.files import check_new_run, new_folder, read_cells
+from vivace.cli.files import read_cells
 from vivace.cli.fit import outcome
 from vivace.cli.words import say
 from vivace.errors import InvalidDataError, missing_key
+from vivace.runs.write import check_new_run
 
-REFERENCE = "reference"
 FEWEST_GENES = 50
 
 
@@ -30,7 +30,7 @@ def run_deconvolve(
     """Train both models on the genes that reference and spots share, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
     import vivace
-    from vivace.analysis.deconvolution_tables import write_spatial_tables
+    from vivace.tables import save_run
 
     cells, tissue = read_cells(reference), read_cells(spots)
     if labels not in cells.obs:
@@ -47,11 +47,8 @@ def run_deconvolve(
     say(f"Reading {tissue.n_obs:,} spots.")
     model.train(recipe=recipe)
     say(outcome(model.training))
-    with new_folder(out) as folder:
-        model.save(folder)
-        states.save(folder / REFERENCE)
     notes = [f"Reference: {reference.name}, {cells.n_obs:,} cells, labels {labels}."]
-    write_spatial_tables(model, out, source=spots.name, notes=notes)
+    save_run(model, out, reference=states, source=spots.name, notes=notes)
     say(
         f"Wrote {out}/; proportions are in {out / 'tables' / 'proportions.csv'}.\n"
         f"Next: vivace report {out}"

@@ -1,11 +1,7 @@
-"""Read cells, and write so that what was there before is never lost half-way."""
+"""Read cells, and look at where an answer is to be written."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +11,8 @@ from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyErro
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from vivace.models.base import BaseModel
 
 
 def read_cells(path: Path) -> AnnData:
@@ -70,7 +68,7 @@ def read_paired_cells(path: Path) -> Any:
         raise InvalidDataError(msg) from error
 
 
-def read_cells_of(model: Any, path: Path) -> Any:
+def read_cells_of(model: BaseModel, path: Path) -> Any:
     """Read the kind of file that a model's cells come in: .h5mu where it knows several modalities."""
     paired = "modalities" in model.schema.setup_args
     return read_paired_cells(path) if paired else read_cells(path)
@@ -99,41 +97,3 @@ def check_new_file(path: Path, *, overwrite: bool) -> None:
         raise InvalidArgumentError(f'"{path}" is a folder; name a file')
     if not path.parent.is_dir():
         raise InvalidArgumentError(f'there is no folder "{path.parent}" to write "{path.name}" to')
-
-
-def check_new_run(out: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a run unasked, and anything that is no run at all.
-
-    Raises
-    ------
-    InvalidArgumentError
-        ``out`` is there and may not be replaced.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / "model.json").is_file():
-        msg = f'"{out}" is there already and is no run folder; name a new folder with --out'
-        raise InvalidArgumentError(msg)
-    if not overwrite:
-        msg = f'"{out}" holds a run already; name another folder with --out, or add --overwrite'
-        raise InvalidArgumentError(msg)
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder beside ``out`` that takes its place when all went well."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    beside.chmod(0o755)
-    try:
-        yield beside
-        if out.exists():
-            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old."))
-            out.rename(old / "run")
-            beside.rename(out)
-            shutil.rmtree(old)
-        else:
-            beside.rename(out)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 from typer.core import TyperGroup
 
-from vivace.cli.files import check_new_run, new_folder, read_cells, read_paired_cells
+from vivace.cli.files import read_cells, read_paired_cells
 from vivace.cli.options import from_dataclass, from_signature, parameter, with_options
 from vivace.cli.words import say
 from vivace.errors import InvalidArgumentError, missing_key, nearest
+from vivace.runs.write import check_new_run
+
+if TYPE_CHECKING:
+    from vivace.models.base import BaseModel
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def fit_parameters(fit: Fit) -> list[Any]:
     from vivace.models.table import MODELS
     from vivace.train import TrainOptions
 
-    model: Any = MODELS[fit.model]
+    model = MODELS[fit.model]
     data, net, training, fine = PANELS
     train = from_signature(BaseModel.train, BaseModel.train.__doc__, training)
     describe = getattr(model, fit.setup)
@@ -116,7 +120,7 @@ def fit_parameters(fit: Fit) -> list[Any]:
         *fit.own,
         *(p.replace(default=p.empty) if p.name in fit.needs else p for p in setup),
         *(GENES if fit.setup == "setup_anndata" else [p for p in GENES if p.name == "colour"]),
-        *from_signature(model.__init__, model.__doc__, net),
+        *from_signature(constructor(model), model.__doc__, net),
         *from_dataclass(TrainOptions, training, only=lambda n: n in COMMON),
         *(p for p in train if p.name in TRAIN),
         *CHECKPOINTS,
@@ -132,10 +136,10 @@ def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) 
     """Read, choose genes, train, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
     from vivace.analysis.genes import variable_genes
-    from vivace.analysis.tables import write_tables
     from vivace.models.table import MODELS
+    from vivace.tables import save_run
 
-    model_class: Any = MODELS[fit.model]
+    model_class = MODELS[fit.model]
     own = {p.name: values.pop(p.name) for p in fit.own}
     setup, options, train = split_values(model_class, values, fit.setup)
     cells = read_cells(data) if fit.setup == "setup_anndata" else read_paired_cells(data)
@@ -154,9 +158,7 @@ def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) 
     say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
     model.train(**train)
     say(outcome(model.training))
-    with new_folder(out) as folder:
-        model.save(folder)
-    write_tables(model, out, source=data.name, colour_by=values["colour"] or None)
+    save_run(model, out, source=data.name, colour_by=values["colour"] or None)
     say(
         f"Wrote {out}/\nNext: vivace report {out}\n      vivace latent {out} {data} --out FILE.h5ad"
     )
@@ -169,12 +171,17 @@ def check_columns(names: list[str] | None, obs: Any) -> None:
             raise missing_key("colour", name, "adata.obs", obs.columns)
 
 
+def constructor(model: type[BaseModel]) -> Callable[..., Any]:
+    """The function whose parameters are the options of a model."""
+    return model.__init__  # type: ignore[misc]
+
+
 def split_values(
-    model: Any, values: dict[str, Any], describe: str = "setup_anndata"
+    model: type[BaseModel], values: dict[str, Any], describe: str = "setup_anndata"
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Arguments of setup, constructor and training from the values of the options."""
     setup = {p.name for p in from_signature(getattr(model, describe), None, "")}
-    net = {p.name for p in from_signature(model.__init__, None, "")}
+    net = {p.name for p in from_signature(constructor(model), None, "")}
     given = {k: v for k, v in values.items() if v is not None and v != []}
     own = {"n_top_genes", "colour"}
     return (

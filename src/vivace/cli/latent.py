@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from vivace._files import replacing
 from vivace.cli.files import check_new_file, read_cells_of
 from vivace.cli.words import say
 from vivace.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from vivace.models.base import BaseModel
 
 KEY = "X_vivace"
 
@@ -23,16 +26,12 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool) -> None:
         msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
         raise InvalidArgumentError(msg)
     check_new_file(out, overwrite=overwrite)
-    from vivace.analysis.tables import two_spaces
     from vivace.models.table import load
+    from vivace.tables.capabilities import latent_means
 
-    model: Any = load(run)
+    model = load(run)
     cells = read_cells_of(model, data)
-    known = cells_for(model, cells)
-    latent = {
-        name: model.get_latent_representation(known, **space)
-        for name, space in (two_spaces(model) or {"latent": {}}).items()
-    }
+    latent = latent_means(model, cells_for(model, cells))
     with replacing(out) as beside:
         if out.suffix == ".csv":
             table(latent, cells.obs_names).to_csv(beside, index_label="cell")
@@ -50,7 +49,7 @@ def key(name: str) -> str:
     return KEY if name == "latent" else f"{KEY}_{name}"
 
 
-def cells_for(model: Any, cells: Any) -> Any:
+def cells_for(model: BaseModel, cells: Any) -> Any:
     """The cells with the genes of the model, if there are more; a MuData as it is."""
     if hasattr(cells, "mod"):
         return cells

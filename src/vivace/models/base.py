@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -53,6 +53,12 @@ class BaseModel(ABC):
     """Share of training cells if none is given; None means the common 0.9."""
     split_type: ClassVar[type[Split]] = Split
     """What the rows of a split are kept as; a model with more to keep of them has its own."""
+    latent_spaces: ClassVar[Mapping[str, dict[str, str]]] = {"latent": {}}
+    """Name of each latent space to the arguments that choose it in ``get_latent_representation``."""
+    compares_groups: ClassVar[bool] = False
+    """Whether the model has ``differential_expression``."""
+    simulates_counts: ClassVar[bool] = False
+    """Whether the model has ``posterior_predictive_sample``."""
 
     def __init__(self, adata: Any, **options):
         self._assemble(read_schema(adata, type(self).__name__), options, adata)

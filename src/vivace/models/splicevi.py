@@ -99,6 +99,7 @@ event_dropout, psi_input
     """
 
     module: SPLICEVAE
+    compares_groups = True
 
     recipes = {
         "fast": {
