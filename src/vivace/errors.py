@@ -123,3 +123,7 @@ def require(module: str, extra: str) -> MissingDependencyError:
 
 class VivaceWarning(UserWarning):
     """Something about the data or the options that the user should know; the run goes on."""
+
+
+class FractionalCountsWarning(VivaceWarning):
+    """Counts are no whole numbers, as normalised or corrected ones are not; the run goes on."""

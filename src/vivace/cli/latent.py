@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from vivace._files import replacing
-from vivace.cli.files import check_new_file, read_cells_of
-from vivace.cli.words import say
+from vivace.cli.counts import counted, whole_counts, with_genes
+from vivace.cli.files import PAIRED, check_new_file, read_cells_of, write_cells
+from vivace.cli.words import say, several
 from vivace.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 KEY = "X_vivace"
 
 
-def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool) -> None:
+def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fractions: bool) -> None:
     """Load the model, read the cells, write them with their latent space (or their two)."""
-    kind = ".h5mu" if data.suffix == ".h5mu" else ".h5ad"
+    kind = PAIRED if data.suffix.lower() == PAIRED else ".h5ad"
     if out.suffix not in (kind, ".csv"):
         msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
         raise InvalidArgumentError(msg)
@@ -31,17 +32,18 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool) -> None:
 
     model = load(run)
     cells = read_cells_of(model, data)
-    latent = latent_means(model, cells_for(model, cells))
-    with replacing(out) as beside:
-        if out.suffix == ".csv":
+    with whole_counts(allow_fractions=allow_fractions):
+        latent = latent_means(model, cells_for(model, cells))
+    if out.suffix == ".csv":
+        with replacing(out) as beside:
             table(latent, cells.obs_names).to_csv(beside, index_label="cell")
-        else:
-            cells.obsm.update({key(name): means for name, means in latent.items()})
-            write = cells.write_h5mu if hasattr(cells, "mod") else cells.write_h5ad
-            write(beside, compression="gzip")
+    else:
+        cells.obsm.update({key(name): means for name, means in latent.items()})
+        write_cells(cells, out)
     for name, means in latent.items():
         where = f", {name}_*" if out.suffix == ".csv" else f' in obsm["{key(name)}"]'
-        say(f"Wrote {len(means):,} cells x {means.shape[1]} latent dimensions to {out}{where}")
+        placed = f"{several(len(means), 'cell')} x {several(means.shape[1], 'latent dimension')}"
+        say(f"Wrote {placed} to {out}{where}")
 
 
 def key(name: str) -> str:
@@ -53,9 +55,10 @@ def cells_for(model: BaseModel, cells: Any) -> Any:
     """The cells with the genes of the model, if there are more; a MuData as it is."""
     if hasattr(cells, "mod"):
         return cells
-    genes = model.var_names
+    layer = model.schema.setup_args.get("layer")
+    cells, genes = counted(cells, layer), model.var_names
     more = cells.n_vars > len(genes) and genes.isin(cells.var_names).all()
-    return cells[:, genes].copy() if more else cells
+    return with_genes(cells, genes, layer) if more else cells
 
 
 def table(latent: dict[str, np.ndarray], names: pd.Index) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vivace._files import check_place
 from vivace.errors import InvalidArgumentError
 from vivace.runs.layout import MODEL, SUMMARY, TABLES, Table
 
@@ -45,16 +46,16 @@ def check_new_run(out: Path, *, overwrite: bool) -> None:
     Raises
     ------
     InvalidArgumentError
-        ``out`` is there and may not be replaced.
+        ``out`` is there and may not be replaced, or cannot be written.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / MODEL).is_file():
+    new = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not new and not (out / MODEL).is_file():
         msg = f'"{out}" is there already and is no run folder; name a new folder with --out'
         raise InvalidArgumentError(msg)
-    if not overwrite:
+    if not new and not overwrite:
         msg = f'"{out}" holds a run already; name another folder with --out, or add --overwrite'
         raise InvalidArgumentError(msg)
+    check_place(out)
 
 
 @contextmanager
