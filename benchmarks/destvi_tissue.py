@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 import vivace
-from vivace.analysis.deconvolution_tables import marker_table
+from vivace.tables.spots import marker_table
 
 GERMINAL_CENTRE = [
     "AICDA",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from vivace.errors import InvalidArgumentError, ModelFileError
 if TYPE_CHECKING:  # the report writes files too, and does not load torch
     import torch
 
+LEAST_SPACE = 2**20
+"""Free bytes below which a disk is full."""
 PARTIAL = ".partial"
 """How the name of a file ends that is not whole yet."""
 
@@ -106,6 +109,30 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def check_place(path: str | Path) -> None:
+    """Say, before anything costly is done, that nothing can be written at a place.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A folder on the way is a file or cannot be written to, or the disk is full.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> check_place(Path(tempfile.mkdtemp()) / "new" / "run")
+    """
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise InvalidArgumentError(f'"{path}" cannot be written: "{folder}" is a file')
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidArgumentError(f'"{path}" cannot be written: "{folder}" is read-only')
+    if shutil.disk_usage(folder).free < LEAST_SPACE:
+        raise InvalidArgumentError(f'"{path}" cannot be written: the disk of "{folder}" is full')
 
 
 def save_tensors(

@@ -10,8 +10,9 @@ import pytest
 
 import vivace
 from vivace.analysis.deconvolution import cell_shares, vamp_prior
-from vivace.analysis.deconvolution_tables import marker_table, pearson, write_spatial_tables
 from vivace.datasets import simulate
+from vivace.tables import write_tables
+from vivace.tables.spots import marker_table, pearson
 
 
 def test_components_without_cells_have_no_weight():
@@ -78,7 +79,7 @@ def test_markers_of_shares_made_from_markers_agree(model):
 
 
 def test_tables_of_a_run_on_spots(model, tmp_path):
-    folder = write_spatial_tables(model, tmp_path, source="spots.h5ad", notes=["A note."])
+    folder = write_tables(model, tmp_path, source="spots.h5ad", notes=["A note."])
     names = {file.name for file in folder.iterdir()}
     assert names == {
         "history.csv",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,19 +15,24 @@ PACKAGE = Path(__file__).parents[2] / "src" / "vivace"
 
 # what each room may import of vivace, besides itself and the words everybody uses
 ALLOWED = {
+    "runs": set(),
     "kernels": set(),
     "likelihoods": {"kernels"},
     "nn": {"kernels", "likelihoods"},
     "modules": {"kernels", "likelihoods", "nn"},
     "data": {"kernels"},
     "train": {"modules.base", "likelihoods"},
-    "analysis": {"modules.base", "likelihoods", "kernels", "data", "metrics"},
+    "analysis": {"modules.base", "likelihoods", "kernels", "data", "metrics", "runs"},
     "io": {"data"},
     "datasets": set(),
     "metrics": set(),
-    "report": set(),
+    "report": {"runs"},
     "models": {"analysis", "train", "io", "modules", "data", "likelihoods", "kernels", "nn"},
-    "cli": {"analysis", "data", "datasets", "io", "metrics", "models", "report", "train"},
+    "tables": {"models", "runs", "analysis", "data", "metrics"},
+    "cli": {
+        *("analysis", "data", "datasets", "io", "metrics", "models", "report", "runs", "tables"),
+        "train",
+    },
 }
 EVERYBODY = {"errors", "_arguments", "_types", "_files", "_hooks", "_settings"}
 NEVER = {
@@ -35,6 +41,7 @@ NEVER = {
     "nn": {"anndata", "pandas", "mudata"},
     "modules": {"anndata", "pandas", "mudata"},
     "report": {"torch"},
+    "runs": {"torch"},
 }
 EXTRAS = {"scanpy", "matplotlib", "umap", "jinja2", "igraph"}
 
@@ -86,6 +93,41 @@ def test_rooms_import_one_way(room: str):
             if not allowed:
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def untyped_models(path: Path) -> list[str]:
+    """Functions of a file whose argument ``model`` may be anything."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            given = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            kinds = [a.annotation for a in given if a.arg == "model"]
+            if any(k is None or re.search(r"\bAny\b", ast.unparse(k)) for k in kinds):
+                found.append(f"{path.name}:{node.lineno}")
+    return found
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED.keys() - {"models"}))
+def test_an_argument_that_is_a_model_says_which(room: str):
+    """A model that is passed down as "anything" is an arrow upwards that the imports do not show."""
+    wrong = [place for path in files_of(room) for place in untyped_models(path)]
+    assert not wrong, ", ".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [
+        ("def f(model): ...", 1),
+        ("def f(model: Any): ...", 1),
+        ("def f(*, model: 'Any | None' = None): ...", 1),
+        ("f = lambda model: 0", 1),
+        ("def f(model: BaseModel, rows: Any): ...", 0),
+        ("def f(model: AnyModel, models: Any): ...", 0),
+    ],
+)
+def test_models_of_any_type_are_found(tmp_path: Path, text: str, n: int):
+    (tmp_path / "x.py").write_text(text)
+    assert len(untyped_models(tmp_path / "x.py")) == n
 
 
 @pytest.mark.parametrize("room", NEVER)

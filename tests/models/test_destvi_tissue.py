@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 import vivace
-from vivace.analysis.deconvolution_tables import marker_table
+from vivace.tables.spots import marker_table
 
 GERMINAL_CENTRE = ["HELLS", "CDCA7", "RMI2", "PTTG1"]
 """Genes of dividing germinal-centre B cells that both files have."""

@@ -10,8 +10,8 @@ import pytest
 
 from vivace.errors import ModelFileError
 from vivace.report.page import Checks, Figure, Table
-from vivace.report.run import Run
 from vivace.report.sections.integration import integration
+from vivace.runs import Run
 
 COLUMNS = ["n_cells", "n_systems", "systems_before", "systems_after", "kinds_before", "kinds_after"]
 ROWS = {

@@ -8,7 +8,6 @@ import pytest
 
 from vivace.report.colours import COLOURS, MOST, SYMBOLS, categories
 from vivace.report.plane import to_plane
-from vivace.report.run import Run
 from vivace.report.sections.contrast import contrast
 from vivace.report.sections.differential import differential
 from vivace.report.sections.glance import (
@@ -20,6 +19,7 @@ from vivace.report.sections.glance import (
 from vivace.report.sections.latent import latent, one_map
 from vivace.report.sections.predictive import typical_ratio
 from vivace.report.sections.training import training
+from vivace.runs import Run
 
 
 def series(values) -> pd.Series:

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from vivace.report.page import Cards, Figure, Table
-from vivace.report.run import Run
 from vivace.report.sections.data import data
 from vivace.report.sections.glance import glance
 from vivace.report.sections.spatial import spatial
 from vivace.report.sections.training import training
+from vivace.runs import Run
 
 TYPES = ["B cell", "T cell", "Macrophage"]
 

@@ -8,8 +8,9 @@ import pytest
 
 from vivace.cli.app import main
 from vivace.datasets import simulate
-from vivace.report.run import Run
 from vivace.report.sections.splicing import splicing
+from vivace.runs import Run
+from vivace.runs.layout import CALIBRATION, USAGE
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,10 @@ def test_the_section_shows_events_and_calibration(files):
 
 def test_tables_add_up(files):
     run = Run(files / "run")
-    usage = run.table("splicing_usage").reset_index(drop=True)
+    usage = run.table(USAGE).reset_index(drop=True)
     sums = usage.groupby(["event", "group"])["usage"].sum()
     np.testing.assert_allclose(sums, 1, rtol=1e-2)
-    calibration = run.table("splicing_calibration")
+    calibration = run.table(CALIBRATION)
     assert calibration["predicted"].between(0, 1).all()
     assert calibration["entries"].min() > 0
 

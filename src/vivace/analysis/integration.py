@@ -11,8 +11,8 @@ import pandas as pd
 from vivace._types import Keys
 from vivace.kernels.csr import to_dense
 from vivace.metrics import lisi
+from vivace.runs.layout import ALL_CELLS
 
-ALL = "all cells"
 LEAST = 5
 """Cells that a kind needs to be told of on its own."""
 
@@ -74,7 +74,7 @@ def summary(
         if kinds is not None:
             columns[f"kinds_{name}"] = lisi(space, kinds[known].astype(str))
     cells = pd.DataFrame(columns)
-    table = {ALL: _row(cells, system)}
+    table = {ALL_CELLS: _row(cells, system)}
     if kinds is not None:
         of_cell = kinds[known].astype(str).to_numpy()
         for kind, n in pd.Series(of_cell).value_counts().items():

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from vivace.metrics import knn_balanced_accuracy
 
-REPORT_DRAWS = 2000
-REPORT_GENES = 10
 LEAST = 5
 """Cells that a population needs for its separation to be told."""
 
@@ -56,43 +52,6 @@ def summary(
         }
     counts = {"n_cells": int, "n_held_out": int}
     return pd.DataFrame.from_dict(table, orient="index").astype(counts)
-
-
-def write_contrast(
-    model: Any, folder: Path, spaces: dict[str, pd.DataFrame], labels: str | None
-) -> None:
-    """Write what a report says of populations.
-
-    ``conditions.csv`` (the model's summary), ``salient_genes.csv`` (genes that the salient state changes
-    most surely, by condition) and, with ``labels``, ``kinds.csv``: how well each space tells them apart.
-
-    Parameters
-    ----------
-    model
-        A trained model of a background and target conditions.
-    folder
-        Of the tables.
-    spaces
-        Name of a space to its table: columns ``latent_*`` and ``obs:<labels>``.
-    labels
-        Column of ``obs`` with kinds of cells.
-    """
-    model.get_condition_summary().to_csv(folder / "conditions.csv", index_label="condition")
-    genes = model.salient_differential_expression(n_samples_overall=REPORT_DRAWS)
-    best = genes.groupby("group1", sort=False).head(REPORT_GENES)
-    best[["group1", "lfc_mean", "proba_de"]].to_csv(
-        folder / "salient_genes.csv", index_label="gene"
-    )
-    if labels is None:
-        return
-    known = {
-        name: knn_balanced_accuracy(
-            table.filter(regex=r"^latent_\d+$").to_numpy(), table[f"obs:{labels}"].astype(str)
-        )
-        for name, table in spaces.items()
-        if table[f"obs:{labels}"].nunique() > 1
-    }
-    pd.DataFrame({labels: known}).T.to_csv(folder / "kinds.csv", index_label="column")
 
 
 def separation(latent: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,9 +13,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vivace.cli.fit import FitGroup
+from vivace._files import check_place
+from vivace.cli.command import Command
+from vivace.cli.fit import AllowFractions, FitGroup
 from vivace.cli.words import in_words, note, say
-from vivace.errors import VivaceError, VivaceWarning
+from vivace.errors import InvalidArgumentError, VivaceError, VivaceWarning
 
 INTERRUPTED = 130
 ORDER = ["demo", "fit", "deconvolve", "report", "latent", "de", "import"]
@@ -72,7 +75,7 @@ def common(
     """Options of vivace itself."""
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("vivace-demo"),
     seed: Annotated[int, typer.Option(help="Another seed gives another, equally good, run.")] = 0,
@@ -83,7 +86,7 @@ def demo(
     run_demo(out, seed)
 
 
-@app.command()
+@app.command(cls=Command)
 def deconvolve(
     reference: Annotated[
         Path,
@@ -92,8 +95,11 @@ def deconvolve(
     spots: Annotated[
         Path, typer.Argument(metavar="SPOTS", help="Spatial spots, raw counts (.h5ad).")
     ],
-    labels: Annotated[str, typer.Option(help="Column of the reference's obs with cell types.")],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Column of the reference's obs with cell types.  [required]"),
+    ] = None,
     batch: Annotated[
         str | None, typer.Option(help="Column of the reference's obs with the batch.")
     ] = None,
@@ -109,8 +115,14 @@ def deconvolve(
     recipe: Annotated[
         str, typer.Option(help="fast, or classic: 300 and 2,000 epochs, as published.")
     ] = "fast",
+    max_epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the cells, and over the spots; default: by the recipe."),
+    ] = None,
+    accelerator: Annotated[str, typer.Option(help="Where to compute: auto, cpu or gpu.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Number that fixes all chance.")] = None,
     overwrite: Overwrite = False,
+    allow_fractions: AllowFractions = False,
 ) -> None:
     """Find which cell types are in each spatial spot, and in what proportion (DestVI).
 
@@ -129,12 +141,15 @@ def deconvolve(
             layer=layer,
             spots_layer=spots_layer,
             n_top_genes=n_top_genes,
-            recipe=recipe,
             overwrite=overwrite,
+            allow_fractions=allow_fractions,
+            recipe=recipe,
+            max_epochs=max_epochs,
+            accelerator=accelerator,
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def latent(
     run: Run,
     data: Data,
@@ -145,6 +160,7 @@ def latent(
         ),
     ],
     overwrite: Overwrite = False,
+    allow_fractions: AllowFractions = False,
 ) -> None:
     """Place cells in the latent space of a trained model.
 
@@ -153,15 +169,18 @@ def latent(
     """
     from vivace.cli.latent import run_latent
 
-    run_latent(run, data, out, overwrite=overwrite)
+    run_latent(run, data, out, overwrite=overwrite, allow_fractions=allow_fractions)
 
 
-@app.command()
+@app.command(cls=Command)
 def de(
     run: Run,
     data: Data,
-    groupby: Annotated[str, typer.Option(help="Column of obs with the groups to compare.")],
     out: Annotated[Path, typer.Option(help="Table to write (.csv).")],
+    groupby: Annotated[
+        str | None,
+        typer.Option(help="Column of obs with the groups to compare.  [required]"),
+    ] = None,
     group1: Annotated[
         str | None, typer.Option(help="Group of interest; default: each group in turn.")
     ] = None,
@@ -185,6 +204,7 @@ def de(
         bool, typer.Option("--batch-correction", help="Compare as if all cells were of one batch.")
     ] = False,
     overwrite: Overwrite = False,
+    allow_fractions: AllowFractions = False,
 ) -> None:
     """Find the genes that differ between groups of cells, and say how sure that is."""
     from vivace.cli.de import run_de
@@ -195,6 +215,7 @@ def de(
         out,
         groupby=groupby,
         overwrite=overwrite,
+        allow_fractions=allow_fractions,
         group1=group1,
         group2=group2,
         mode=mode,
@@ -204,7 +225,7 @@ def de(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     run: Run,
     out: Annotated[
@@ -217,10 +238,14 @@ def report(
     """
     from vivace.report import write_report
 
+    if out is not None:
+        if out.is_dir():
+            raise InvalidArgumentError(f'"{out}" is a folder; name a file')
+        check_place(out)
     say(f"Wrote {write_report(run, out)}")
 
 
-@app.command(name="import")
+@app.command(name="import", cls=Command)
 def import_(
     folder: Annotated[
         Path,
@@ -229,7 +254,9 @@ def import_(
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="Cells the model was trained with (.h5mu); needed for SpliceVI only."),
+        typer.Option(
+            help="Cells the model was trained with (.h5ad, .h5mu); needed for SpliceVI only."
+        ),
     ] = None,
     prefix: Annotated[str, typer.Option(help="Prefix of the file names, if one was given.")] = "",
     overwrite: Overwrite = False,
@@ -238,13 +265,9 @@ def import_(
 
     Nothing in the folder is executed: a file that holds anything but data is refused.
     """
-    from vivace.cli.files import read_cells
-    from vivace.models.table import import_model
+    from vivace.cli.bring import run_import
 
-    model = import_model(folder, None if data is None else read_cells(data), prefix)
-    model.save(out, overwrite=overwrite)
-    say(f"Imported {model!r}")
-    say(f"Wrote {out}; use it with vivace latent {out} CELLS.h5ad --out ...")
+    run_import(folder, out, data, prefix, overwrite=overwrite)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -272,10 +295,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(f"{sentence(error.format_message())} {usage(error)}")
     except VivaceError as error:
         fail(in_words(str(error)))
+    except BrokenPipeError:  # whoever was reading what is printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except OSError as error:
-        if error.filename is None:
-            raise
-        fail(f'"{error.filename}": {error.strerror}')
+        place = "" if error.filename is None else f'"{error.filename}": '
+        fail(in_words(f"{place}{error.strerror or error}"))
+    except MemoryError as error:
+        fail(f"there is not enough memory for this ({str(error) or 'none is left'})")
     if code == INTERRUPTED:
         note("Interrupted; nothing was written.")
     sys.exit(code if isinstance(code, int) else 0)

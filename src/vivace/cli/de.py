@@ -8,31 +8,44 @@ from typing import Any
 import pandas as pd
 
 from vivace._files import replacing
+from vivace.cli.columns import check_needed
+from vivace.cli.counts import whole_counts
 from vivace.cli.files import check_new_file, read_cells_of
 from vivace.cli.latent import cells_for
-from vivace.cli.words import say
-from vivace.errors import InvalidArgumentError, UnsupportedError, missing_key
+from vivace.cli.words import say, several
+from vivace.errors import InvalidArgumentError, UnsupportedError
 
 
-def run_de(run: Path, data: Path, out: Path, *, groupby: str, overwrite: bool, **how: Any) -> None:
+def run_de(
+    run: Path,
+    data: Path,
+    out: Path,
+    *,
+    groupby: str | None,
+    overwrite: bool,
+    allow_fractions: bool,
+    **how: Any,
+) -> None:
     """Load the model, read the cells, compare the groups, write the table."""
     if out.suffix != ".csv":
         raise InvalidArgumentError(f'--out "{out}" should end in .csv')
     check_new_file(out, overwrite=overwrite)
     from vivace.models.table import load
+    from vivace.tables.capabilities import that_compares
 
-    model: Any = load(run)
-    if not hasattr(model, "differential_expression"):
+    model = load(run)
+    comparing = that_compares(model)
+    if comparing is None:
         msg = f"{type(model).__name__} models do not compare the expression of groups"
         raise UnsupportedError(msg)
     cells = read_cells_of(model, data)
-    if groupby not in cells.obs:
-        raise missing_key("groupby", groupby, "adata.obs", cells.obs.columns)
+    check_needed({"groupby": groupby}, cells.obs)
     given = {name: value for name, value in how.items() if value is not None}
-    table = model.differential_expression(cells_for(model, cells), groupby=groupby, **given)
+    with whole_counts(allow_fractions=allow_fractions):
+        table = comparing.differential_expression(cells_for(model, cells), groupby=groupby, **given)
     with replacing(out) as beside:
         table.to_csv(beside, index_label="gene")
-    say(f"Wrote {len(table):,} rows to {out}{significant(table)}")
+    say(f"Wrote {several(len(table), 'row')} to {out}{significant(table)}")
 
 
 def significant(table: pd.DataFrame) -> str:
@@ -41,4 +54,4 @@ def significant(table: pd.DataFrame) -> str:
     if not columns:
         return ""
     found = table.groupby("comparison", observed=True)[columns[0]].sum()
-    return "\n" + "\n".join(f"  {name}: {n:,} genes" for name, n in found.items())
+    return "\n" + "\n".join(f"  {name}: {several(n, 'gene')}" for name, n in found.items())

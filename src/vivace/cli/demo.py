@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vivace.cli.files import check_new_run, new_folder
 from vivace.cli.fit import outcome
 from vivace.cli.words import say
 from vivace.errors import MissingDependencyError
+from vivace.runs.write import check_new_run
 
 NEEDS = {"scanpy": "scanpy", "matplotlib": "matplotlib", "umap": "umap-learn", "jinja2": "jinja2"}
 
@@ -19,8 +19,8 @@ def run_demo(out: Path, seed: int) -> None:
     check_extras()
     check_new_run(out, overwrite=True)
     import vivace
-    from vivace.analysis.tables import write_tables
     from vivace.report import write_report
+    from vivace.tables import save_run
 
     say("Reading real cells: peripheral blood, 10x Genomics (Zheng et al. 2017) ...")
     cells = vivace.datasets.pbmc68k()
@@ -31,11 +31,9 @@ def run_demo(out: Path, seed: int) -> None:
     say("Training SCVI: it learns to describe each cell by 10 numbers ...")
     model.train(seed=seed)
     say(f"  {outcome(model.training)}")
-    with new_folder(out) as folder:
-        model.save(folder)
     say("Asking the model: where each cell lies, and what counts it would simulate ...")
     source, colours = "PBMC 68k, the 700 cells in scanpy", ["cell_type", "batch"]
-    write_tables(model, out, source=source, colour_by=colours, notes=[note])
+    save_run(model, out, source=source, colour_by=colours, notes=[note])
     say("Drawing the report ...")
     page = write_report(out)
     say(f"Done. Open {page} in a browser; the trained model is in {out}/.")

@@ -1,20 +1,26 @@
-"""Read cells, and write so that what was there before is never lost half-way."""
+"""Read cells, and write them with an answer."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from vivace._files import check_place, replacing
 from vivace.cli.words import note
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from vivace.models.base import BaseModel
+
+PAIRED = ".h5mu"
+RESERVED = "_index"
+"""A name that anndata keeps for itself and does not write as a column; SeuratDisk's files have it."""
 
 
 def read_cells(path: Path) -> AnnData:
@@ -29,16 +35,7 @@ def read_cells(path: Path) -> AnnData:
     """
     import anndata
 
-    if not path.exists():
-        raise MissingKeyError(f'the file "{path}" was not found.{near(path)}')
-    if path.suffix != ".h5ad":
-        msg = f'"{path}" is not an .h5ad file; save your cells as one (AnnData.write_h5ad)'
-        raise InvalidDataError(msg)
-    try:
-        cells = anndata.read_h5ad(path)
-    except Exception as error:
-        msg = f'"{path}" cannot be read as .h5ad; is it complete? ({first_line(error)})'
-        raise InvalidDataError(msg) from error
+    cells = read(path, ".h5ad", "your cells as one (AnnData.write_h5ad)", anndata.read_h5ad)
     if not cells.var_names.is_unique:
         note("Note: some gene names occur twice; the later ones get a number (-1, -2 ...).")
         cells.var_names_make_unique()
@@ -57,23 +54,78 @@ def read_paired_cells(path: Path) -> Any:
     """
     import mudata
 
+    with mudata.set_options(pull_on_update=False):
+        return read(
+            path, PAIRED, "genes and junctions as one (MuData.write_h5mu)", mudata.read_h5mu
+        )
+
+
+def read(path: Path, ending: str, how: str, reader: Callable[[Path], Any]) -> Any:
+    """Read a file with the reader of another library, whose errors become a sentence."""
     if not path.exists():
         raise MissingKeyError(f'the file "{path}" was not found.{near(path)}')
-    if path.suffix != ".h5mu":
-        msg = f'"{path}" is not an .h5mu file; save genes and junctions as one (MuData.write_h5mu)'
-        raise InvalidDataError(msg)
+    if path.suffix.lower() != ending:
+        raise InvalidDataError(f'"{path}" is not an {ending} file; save {how}')
     try:
-        with mudata.set_options(pull_on_update=False):
-            return mudata.read_h5mu(path)
+        return reader(path)
     except Exception as error:
-        msg = f'"{path}" cannot be read as .h5mu; is it complete? ({first_line(error)})'
+        msg = f'"{path}" cannot be read as {ending}; is it complete? ({first_line(error)})'
         raise InvalidDataError(msg) from error
 
 
-def read_cells_of(model: Any, path: Path) -> Any:
+def read_any_cells(path: Path) -> Any:
+    """Read an .h5ad or .h5mu file, as its name says."""
+    return read_paired_cells(path) if path.suffix.lower() == PAIRED else read_cells(path)
+
+
+def read_cells_of(model: BaseModel, path: Path) -> Any:
     """Read the kind of file that a model's cells come in: .h5mu where it knows several modalities."""
     paired = "modalities" in model.schema.setup_args
     return read_paired_cells(path) if paired else read_cells(path)
+
+
+def write_cells(cells: Any, out: Path) -> None:
+    """Write cells as .h5ad or .h5mu, in one step.
+
+    Raises
+    ------
+    InvalidDataError
+        The file format has no place for something that the cells hold.
+    """
+    import anndata
+
+    write = cells.write_h5mu if hasattr(cells, "mod") else cells.write_h5ad
+    for part in getattr(cells, "mod", {"": cells}).values():
+        rename_reserved(part)
+    with replacing(out) as beside, anndata.settings.override(allow_write_nullable_strings=True):
+        try:
+            write(beside, compression="gzip")
+        except OSError:  # the disk, not the cells
+            raise
+        except Exception as error:
+            msg = (
+                f'"{out}" cannot be written ({first_line(error)}); '
+                "--out with a name that ends in .csv writes the latent space alone"
+            )
+            raise InvalidDataError(msg) from error
+
+
+def rename_reserved(cells: AnnData) -> None:
+    """Give columns that have a reserved name another one, and say so."""
+    for name in ("obs", "var"):
+        if RESERVED in getattr(cells, name):
+            setattr(cells, name, renamed(getattr(cells, name), name))
+    if cells.raw is not None and RESERVED in cells.raw.var:
+        full = cells.raw.to_adata()
+        full.var = renamed(full.var, "raw.var")
+        cells.raw = full
+
+
+def renamed(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The table with another name for its column of the reserved one."""
+    new = next(n for i in range(len(table.columns) + 1) if (n := f"index_{i or ''}") not in table)
+    note(f'Note: the column "{RESERVED}" of {where} is called "{new}" in the file that is written.')
+    return table.rename(columns={RESERVED: new})
 
 
 def first_line(error: Exception) -> str:
@@ -93,47 +145,10 @@ def near(path: Path) -> str:
 
 def check_new_file(path: Path, *, overwrite: bool) -> None:
     """Refuse to replace a file unasked, or to write where there is no folder."""
-    if path.exists() and not overwrite:
-        raise InvalidArgumentError(f'"{path}" is there already; --overwrite replaces it')
     if path.is_dir():
         raise InvalidArgumentError(f'"{path}" is a folder; name a file')
+    if path.exists() and not overwrite:
+        raise InvalidArgumentError(f'"{path}" is there already; --overwrite replaces it')
     if not path.parent.is_dir():
         raise InvalidArgumentError(f'there is no folder "{path.parent}" to write "{path.name}" to')
-
-
-def check_new_run(out: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a run unasked, and anything that is no run at all.
-
-    Raises
-    ------
-    InvalidArgumentError
-        ``out`` is there and may not be replaced.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / "model.json").is_file():
-        msg = f'"{out}" is there already and is no run folder; name a new folder with --out'
-        raise InvalidArgumentError(msg)
-    if not overwrite:
-        msg = f'"{out}" holds a run already; name another folder with --out, or add --overwrite'
-        raise InvalidArgumentError(msg)
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder beside ``out`` that takes its place when all went well."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    beside.chmod(0o755)
-    try:
-        yield beside
-        if out.exists():
-            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old."))
-            out.rename(old / "run")
-            beside.rename(out)
-            shutil.rmtree(old)
-        else:
-            beside.rename(out)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+    check_place(path)

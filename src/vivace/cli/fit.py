@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from typer.core import TyperGroup
 
-from vivace.cli.files import check_new_run, new_folder, read_cells, read_paired_cells
+from vivace.cli.columns import check_columns, check_needed, populations
+from vivace.cli.command import Command
+from vivace.cli.counts import counted, whole_counts, with_genes
+from vivace.cli.files import read_cells, read_paired_cells
 from vivace.cli.options import from_dataclass, from_signature, parameter, with_options
-from vivace.cli.words import say
-from vivace.errors import InvalidArgumentError, missing_key, nearest
+from vivace.cli.words import say, several
+from vivace.errors import InvalidArgumentError, nearest
+from vivace.runs.write import check_new_run
+
+if TYPE_CHECKING:
+    from vivace.models.base import BaseModel
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,18 @@ class Fit:
     own_train: Callable[[Any, dict[str, Any]], dict[str, Any]] = lambda cells, values: {}
     setup: str = "setup_anndata"
 
+    @property
+    def paired(self) -> bool:
+        """Whether the cells come as an .h5mu file."""
+        return self.setup == "setup_mudata"
+
 
 NOT_FOR_THE_SHELL = ("compat",)
 COMMON = ("max_epochs", "batch_size", "lr", "early_stopping")
 TRAIN = ("recipe", "seed", "train_size", "accelerator", "checkpoint", "resume")
 PANELS = ("Your data", "The model", "Training", "Training, fine tuning")
 PLAIN_HELP = {
-    "layer": "Layer of the file with the raw counts; default: X.",
+    "layer": "Layer of the file with the raw counts; default: X. raw takes those of .raw.",
     "batch_key": "Column of obs with the batch (sample, donor, study) whose effect is to be removed.",
     "labels_key": "Column of obs with known kinds of cells; shown in the report, not used to learn "
     "unless an option of the model says so.",
@@ -79,10 +90,11 @@ class FitGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Command of one model."""
-        if cmd_name not in FITS:
-            msg = f'there is no model "{cmd_name}" to fit. {nearest(cmd_name, FITS)}'
+        name = cmd_name.lower()
+        if name not in FITS:
+            msg = f'there is no model "{cmd_name}" to fit. {nearest(name, FITS)}'
             raise InvalidArgumentError(msg)
-        return fit_command(cmd_name, FITS[cmd_name])
+        return fit_command(name, FITS[name])
 
 
 def fit_command(name: str, fit: Fit) -> Any:
@@ -96,7 +108,9 @@ def fit_command(name: str, fit: Fit) -> Any:
             run_fit(fit, **values)
 
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(name, help=fit.help, no_args_is_help=True)(with_options(run, parameters))
+    single.command(name, cls=Command, help=fit.help, no_args_is_help=True)(
+        with_options(run, parameters)
+    )
     return typer.main.get_command(single)
 
 
@@ -106,17 +120,19 @@ def fit_parameters(fit: Fit) -> list[Any]:
     from vivace.models.table import MODELS
     from vivace.train import TrainOptions
 
-    model: Any = MODELS[fit.model]
+    model = MODELS[fit.model]
     data, net, training, fine = PANELS
     train = from_signature(BaseModel.train, BaseModel.train.__doc__, training)
     describe = getattr(model, fit.setup)
     setup = from_signature(describe, describe.__doc__, data)
     options = [
+        cells_argument(".h5mu" if fit.paired else ".h5ad"),
         *FILES,
         *fit.own,
-        *(p.replace(default=p.empty) if p.name in fit.needs else p for p in setup),
-        *(GENES if fit.setup == "setup_anndata" else [p for p in GENES if p.name == "colour"]),
-        *from_signature(model.__init__, model.__doc__, net),
+        *setup,
+        *([COLOUR] if fit.paired else [N_TOP_GENES, COLOUR]),
+        parameter("allow_fractions", AllowFractions, False),
+        *from_signature(constructor(model), model.__doc__, net),
         *from_dataclass(TrainOptions, training, only=lambda n: n in COMMON),
         *(p for p in train if p.name in TRAIN),
         *CHECKPOINTS,
@@ -128,53 +144,70 @@ def fit_parameters(fit: Fit) -> list[Any]:
     return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
 
 
-def run_fit(fit: Fit, *, data: Path, out: Path, overwrite: bool, **values: Any) -> None:
+def run_fit(
+    fit: Fit, *, data: Path, out: Path, overwrite: bool, allow_fractions: bool, **values: Any
+) -> None:
     """Read, choose genes, train, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
-    from vivace.analysis.genes import variable_genes
-    from vivace.analysis.tables import write_tables
     from vivace.models.table import MODELS
+    from vivace.tables import save_run
 
-    model_class: Any = MODELS[fit.model]
+    model_class = MODELS[fit.model]
     own = {p.name: values.pop(p.name) for p in fit.own}
     setup, options, train = split_values(model_class, values, fit.setup)
-    cells = read_cells(data) if fit.setup == "setup_anndata" else read_paired_cells(data)
-    say(f"Read {cells.n_obs:,} cells x {cells.n_vars:,} genes from {data.name}.")
-    check_columns(values["colour"], cells.obs)
-    top = values.get("n_top_genes", 0)
-    if 0 < top < cells.n_vars:
-        kept = variable_genes(
-            cells, top, layer=setup.get("layer"), batch_key=setup.get("batch_key")
-        )
-        cells = cells[:, kept].copy()
-        say(f"Kept the {top:,} most variable genes (--n-top-genes 0 keeps all).")
+    cells = read_paired_cells(data) if fit.paired else read_cells(data)
+    say(f"Read {size(cells)} from {data.name}.")
+    check_needed({name: values[name] for name in fit.needs}, cells.obs)
+    check_columns("colour", values["colour"], cells.obs)
     train |= fit.own_train(cells, own)
-    getattr(model_class, fit.setup)(cells, **setup)
-    model = model_class(cells, **options)
-    say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
-    model.train(**train)
-    say(outcome(model.training))
-    with new_folder(out) as folder:
-        model.save(folder)
-    write_tables(model, out, source=data.name, colour_by=values["colour"] or None)
+    allowed = allow_fractions or values.get("gene_likelihood") == "normal"
+    with whole_counts(allow_fractions=allowed) as notes:
+        if not fit.paired:
+            cells = chosen_genes(cells, values["n_top_genes"], setup)
+        getattr(model_class, fit.setup)(cells, **setup)
+        model = model_class(cells, **options)
+        say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
+        model.train(**train)
+        say(outcome(model.training))
+        save_run(model, out, source=data.name, colour_by=values["colour"] or None, notes=notes)
     say(
-        f"Wrote {out}/\nNext: vivace report {out}\n      vivace latent {out} {data} --out FILE.h5ad"
+        f"Wrote {out}/\nNext: vivace report {out}\n"
+        f"      vivace latent {out} {data} --out FILE{data.suffix}"
     )
 
 
-def check_columns(names: list[str] | None, obs: Any) -> None:
-    """Say before training, not after it, that a column to colour by does not exist."""
-    for name in names or []:
-        if name not in obs:
-            raise missing_key("colour", name, "adata.obs", obs.columns)
+def size(cells: Any) -> str:
+    """How many cells and genes, and junctions, there are."""
+    if not hasattr(cells, "mod"):
+        return f"{several(cells.n_obs, 'cell')} x {several(cells.n_vars, 'gene')}"
+    parts = ", ".join(f"{name} {part.n_vars:,}" for name, part in cells.mod.items())
+    return f"{several(cells.n_obs, 'cell')} ({parts})"
+
+
+def chosen_genes(cells: Any, top: int, setup: dict[str, Any]) -> Any:
+    """The cells with their most variable genes, if they have more."""
+    from vivace.analysis.genes import variable_genes
+
+    layer = setup.get("layer")
+    cells = counted(cells, layer)
+    if not 0 < top < cells.n_vars:
+        return cells
+    kept = variable_genes(cells, top, layer=layer, batch_key=setup.get("batch_key"))
+    say(f"Kept the {top:,} most variable genes (--n-top-genes 0 keeps all).")
+    return with_genes(cells, kept, layer)
+
+
+def constructor(model: type[BaseModel]) -> Callable[..., Any]:
+    """The function whose parameters are the options of a model."""
+    return model.__init__  # type: ignore[misc]
 
 
 def split_values(
-    model: Any, values: dict[str, Any], describe: str = "setup_anndata"
+    model: type[BaseModel], values: dict[str, Any], describe: str = "setup_anndata"
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Arguments of setup, constructor and training from the values of the options."""
     setup = {p.name for p in from_signature(getattr(model, describe), None, "")}
-    net = {p.name for p in from_signature(model.__init__, None, "")}
+    net = {p.name for p in from_signature(constructor(model), None, "")}
     given = {k: v for k, v in values.items() if v is not None and v != []}
     own = {"n_top_genes", "colour"}
     return (
@@ -188,79 +221,53 @@ def outcome(training: dict[str, Any]) -> str:
     """One sentence on how training ended."""
     how = {"early stopping": " (stopped early)", "interrupted": " (interrupted)"}
     stopped = how.get(training["stopped"], "")
-    epochs = f"{training['epochs']} epoch{'' if training['epochs'] == 1 else 's'}"
+    epochs = several(training["epochs"], "epoch")
     return f"Trained {epochs}{stopped} on {training['device']} in {training['seconds']:.1f} s."
 
 
-def populations(cells: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """Rows of background and target cells from ``column=value``."""
-    background = {w: rows_where(cells, w, "background") for w in values["background"]}
-    target = {w.partition("=")[2]: rows_where(cells, w, "target") for w in values["target"]}
-    return {
-        "background_indices": np.concatenate(list(background.values())),
-        "target_indices": target if len(target) > 1 else next(iter(target.values())),
-    }
+def cells_argument(ending: str) -> Any:
+    """The file of cells, as the first word after the model."""
+    text = f"File with raw counts ({ending})."
+    return parameter("data", Annotated[Path, typer.Argument(metavar="CELLS", help=text)])
 
 
-def rows_where(cells: Any, words: str, option: str) -> np.ndarray:
-    """Rows of the cells whose column of ``obs`` has a value, given as ``column=value``.
-
-    Raises
-    ------
-    InvalidArgumentError
-        The words have no "=", or no cell has the value.
-    MissingKeyError
-        There is no such column.
-    """
-    column, equals, value = words.partition("=")
-    if not equals:
-        msg = f'--{option} "{words}" should be COLUMN=VALUE: a column of obs and one of its values'
-        raise InvalidArgumentError(msg)
-    if column not in cells.obs:
-        raise missing_key(option, column, "adata.obs", cells.obs.columns)
-    rows = np.flatnonzero(cells.obs[column].astype(str) == value)
-    if len(rows) == 0:
-        known = cells.obs[column].astype(str).unique()
-        raise missing_key(option, value, f"the column {column} of obs", known)
-    return rows
-
-
-FILES = [
-    parameter(
-        "data",
-        Annotated[Path, typer.Argument(metavar="CELLS", help="File with raw counts (.h5ad).")],
+AllowFractions = Annotated[
+    bool,
+    typer.Option(
+        "--allow-fractions",
+        help="Go on with counts that are not whole numbers, such as corrected ones.",
     ),
+]
+FILES = [
     parameter("out", Annotated[Path, typer.Option(help="Run folder to write.")]),
     parameter(
         "overwrite", Annotated[bool, typer.Option("--overwrite", help="Replace a run.")], False
     ),
 ]
-GENES = [
-    parameter(
-        "n_top_genes",
-        Annotated[
-            int,
-            typer.Option(
-                min=0,
-                help="Keep this many most variable genes; 0 keeps all.",
-                rich_help_panel=PANELS[0],
-            ),
-        ],
-        2000,
-    ),
-    parameter(
-        "colour",
-        Annotated[
-            list[str] | None,
-            typer.Option(
-                help="Column of obs to colour the report's map by; may be given several times. "
-                "Default: those with few distinct values.",
-                rich_help_panel=PANELS[0],
-            ),
-        ],
-        None,
-    ),
-]
+N_TOP_GENES = parameter(
+    "n_top_genes",
+    Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Keep this many most variable genes; 0 keeps all.",
+            rich_help_panel=PANELS[0],
+        ),
+    ],
+    2000,
+)
+COLOUR = parameter(
+    "colour",
+    Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of obs to colour the report's map by; may be given several times. "
+            "Default: those with few distinct values.",
+            rich_help_panel=PANELS[0],
+        ),
+    ],
+    None,
+)
 CHECKPOINTS = [
     parameter(
         "checkpoint",
@@ -289,9 +296,10 @@ POPULATIONS = tuple(
     parameter(
         name,
         Annotated[
-            list[str],
+            list[str] | None,
             typer.Option(metavar="COLUMN=VALUE", help=text, rich_help_panel=PANELS[0]),
         ],
+        None,
     )
     for name, text in (
         ("background", "The cells to compare with, such as condition=control."),

@@ -3,46 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from vivace._files import replacing
-from vivace.cli.files import check_new_file, read_cells_of
-from vivace.cli.words import say
+from vivace.cli.counts import counted, whole_counts, with_genes
+from vivace.cli.files import PAIRED, check_new_file, read_cells_of, write_cells
+from vivace.cli.words import say, several
 from vivace.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from vivace.models.base import BaseModel
 
 KEY = "X_vivace"
 
 
-def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool) -> None:
+def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fractions: bool) -> None:
     """Load the model, read the cells, write them with their latent space (or their two)."""
-    kind = ".h5mu" if data.suffix == ".h5mu" else ".h5ad"
+    kind = PAIRED if data.suffix.lower() == PAIRED else ".h5ad"
     if out.suffix not in (kind, ".csv"):
         msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
         raise InvalidArgumentError(msg)
     check_new_file(out, overwrite=overwrite)
-    from vivace.analysis.tables import two_spaces
     from vivace.models.table import load
+    from vivace.tables.capabilities import latent_means
 
-    model: Any = load(run)
+    model = load(run)
     cells = read_cells_of(model, data)
-    known = cells_for(model, cells)
-    latent = {
-        name: model.get_latent_representation(known, **space)
-        for name, space in (two_spaces(model) or {"latent": {}}).items()
-    }
-    with replacing(out) as beside:
-        if out.suffix == ".csv":
+    with whole_counts(allow_fractions=allow_fractions):
+        latent = latent_means(model, cells_for(model, cells))
+    if out.suffix == ".csv":
+        with replacing(out) as beside:
             table(latent, cells.obs_names).to_csv(beside, index_label="cell")
-        else:
-            cells.obsm.update({key(name): means for name, means in latent.items()})
-            write = cells.write_h5mu if hasattr(cells, "mod") else cells.write_h5ad
-            write(beside, compression="gzip")
+    else:
+        cells.obsm.update({key(name): means for name, means in latent.items()})
+        write_cells(cells, out)
     for name, means in latent.items():
         where = f", {name}_*" if out.suffix == ".csv" else f' in obsm["{key(name)}"]'
-        say(f"Wrote {len(means):,} cells x {means.shape[1]} latent dimensions to {out}{where}")
+        placed = f"{several(len(means), 'cell')} x {several(means.shape[1], 'latent dimension')}"
+        say(f"Wrote {placed} to {out}{where}")
 
 
 def key(name: str) -> str:
@@ -50,13 +51,14 @@ def key(name: str) -> str:
     return KEY if name == "latent" else f"{KEY}_{name}"
 
 
-def cells_for(model: Any, cells: Any) -> Any:
+def cells_for(model: BaseModel, cells: Any) -> Any:
     """The cells with the genes of the model, if there are more; a MuData as it is."""
     if hasattr(cells, "mod"):
         return cells
-    genes = model.var_names
+    layer = model.schema.setup_args.get("layer")
+    cells, genes = counted(cells, layer), model.var_names
     more = cells.n_vars > len(genes) and genes.isin(cells.var_names).all()
-    return cells[:, genes].copy() if more else cells
+    return with_genes(cells, genes, layer) if more else cells
 
 
 def table(latent: dict[str, np.ndarray], names: pd.Index) -> pd.DataFrame:

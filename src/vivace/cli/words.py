@@ -13,6 +13,8 @@ FLAGS = {
     "continuous_covariate_keys": "--continuous-covariate",
 }
 """Arguments in Python to options in the shell, where they are called otherwise."""
+CODE = re.compile(r"([\w.]+\([^()]*=[^()]*\))")
+"""A call with arguments by name, which is meant to be typed in Python as it is."""
 
 
 def say(message: str) -> None:
@@ -23,6 +25,17 @@ def say(message: str) -> None:
 def note(message: str) -> None:
     """Tell the user about something to look at."""
     print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def several(n: int, thing: str) -> str:
+    """A number of things.
+
+    Examples
+    --------
+    >>> several(1, "cell"), several(1200, "cell")
+    ('1 cell', '1,200 cells')
+    """
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
 def flag(name: str) -> str:
@@ -37,15 +50,23 @@ def flag(name: str) -> str:
 
 
 def in_words(message: str) -> str:
-    """Say in words of the shell what an error says in words of Python.
+    r"""Say in words of the shell what an error says in words of Python.
 
     Examples
     --------
     >>> in_words('batch_key="batchs" was not found in adata.obs. Did you mean "batch"?')
     '--batch "batchs" was not found in obs. Did you mean "batch"?'
+    >>> in_words("run\n  normalize_total(adata, target_sum=1e4)\nfirst")
+    'run normalize_total(adata, target_sum=1e4) first'
     >>> in_words("max_epochs=0 must be > 0"), in_words("pass normalize=True")
     ('--max-epochs 0 must be > 0', 'pass --normalize')
     """
-    message = re.sub(r"\b([a-z][a-z_]+)=True\b", lambda m: flag(m[1]), message)
-    message = re.sub(r"\b([a-z][a-z_]+)=(?=[\w\"'.-])", lambda m: f"{flag(m[1])} ", message)
-    return re.sub(r"\badata\b", "the data", message.replace("adata.", ""))
+    parts = CODE.split(" ".join(message.split()))  # every second part is code
+    return "".join(part if i % 2 else shell_words(part) for i, part in enumerate(parts))
+
+
+def shell_words(text: str) -> str:
+    """Text without code in words of the shell."""
+    text = re.sub(r"\b([a-z][a-z_0-9]+)=True\b", lambda m: flag(m[1]), text)
+    text = re.sub(r"\b([a-z][a-z_0-9]+)=(?=[\w\"'.-])", lambda m: f"{flag(m[1])} ", text)
+    return re.sub(r"\badata\b", "the data", text.replace("adata.", ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,35 @@ SMALLEST = 1e-3
 """Predicted ratios are kept this far from 0 and 1 where their logarithm is taken."""
 PRIOR_READS = 1.0
 """Reads of the mean of all cells that the mean of a group starts from."""
+
+
+class PredictsUsage(Protocol):
+    """What the comparison asks of a model of splicing; :class:`vivace.SPLICEVI` is one."""
+
+    adata: Any
+    schema: Any
+
+    @property
+    def train_indices(self) -> np.ndarray | None:
+        """Rows the model was trained on."""
+
+    @property
+    def event_codes(self) -> np.ndarray:
+        """(J,) number of the event of each junction."""
+
+    @property
+    def event_names(self) -> pd.Index:
+        """(J,) event of each junction."""
+
+    @property
+    def junction_names(self) -> pd.Index:
+        """(J,) junctions."""
+
+    def get_junction_counts(self, adata: Any = None) -> sparse.csr_array:
+        """Reads of junctions, (N, J)."""
+
+    def get_normalized_splicing(self, adata: Any = None, *args: Any, **which: Any) -> Any:
+        """Predicted usage, each between 0 and 1."""
 
 
 def hide_events(
@@ -148,7 +177,7 @@ def group_means(
 
 
 def psi_imputation(
-    model: Any,
+    model: PredictsUsage,
     mdata: Any = None,
     *,
     fraction: float = 0.25,
@@ -256,7 +285,9 @@ def hidden_entries(hidden: sparse.csr_array, events: np.ndarray) -> tuple[np.nda
     return cell, junction, reads, totals[pair], pair
 
 
-def with_junction_counts(model: Any, mdata: Any, rows: np.ndarray, counts: sparse.csr_array) -> Any:
+def with_junction_counts(
+    model: PredictsUsage, mdata: Any, rows: np.ndarray, counts: sparse.csr_array
+) -> Any:
     """The cells ``rows`` of a MuData with other junction counts, set up as the model needs them."""
     import anndata
     import mudata

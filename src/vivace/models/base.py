@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from inspect import Parameter
 from pathlib import Path
@@ -61,6 +61,12 @@ class BaseModel(ABC):
     """What the rows of a split are kept as; a model with more to keep of them has its own."""
     cells_type: ClassVar[type[Cells]] = Cells
     """What reads the data object."""
+    latent_spaces: ClassVar[Mapping[str, dict[str, str]]] = {"latent": {}}
+    """Name of each latent space to the arguments that choose it in ``get_latent_representation``."""
+    compares_groups: ClassVar[bool] = False
+    """Whether the model has ``differential_expression``."""
+    simulates_counts: ClassVar[bool] = False
+    """Whether the model has ``posterior_predictive_sample``."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -79,6 +79,8 @@ class CondSCVI(BaseModel):
 
     module: VAEC
     module_class = VAEC
+    compares_groups: ClassVar[bool] = True
+    simulates_counts: ClassVar[bool] = True
     default_train_size: ClassVar[float | None] = 1.0
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "fast": {

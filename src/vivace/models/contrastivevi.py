@@ -106,6 +106,11 @@ class ContrastiveVI(BaseModel):
     module_class = ContrastiveVAE
     split: ContrastiveSplit | None
     split_type: ClassVar[type[Split]] = ContrastiveSplit
+    latent_spaces: ClassVar[dict[str, dict[str, str]]] = {
+        name: {"representation_kind": name} for name in ("background", "salient")
+    }
+    compares_groups: ClassVar[bool] = True
+    simulates_counts: ClassVar[bool] = True
 
     def __init__(
         self,

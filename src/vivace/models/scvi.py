@@ -65,6 +65,8 @@ class SCVI(BaseModel):
     """
 
     module: VAE
+    compares_groups: ClassVar[bool] = True
+    simulates_counts: ClassVar[bool] = True
     module_class: ClassVar[type[VAE]] = VAE
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"fast": SCVI_FAST}
 

@@ -103,6 +103,7 @@ event_dropout, psi_input
     module: SPLICEVAE
     cells_type: ClassVar[type[Cells]] = PairedCells
     module_class = SPLICEVAE
+    compares_groups = True
 
     recipes = {
         "fast": {

@@ -86,6 +86,7 @@ class SysVI(BaseModel):
 
     module: SysVAE
     module_class = SysVAE
+    compares_groups: ClassVar[bool] = True
     # the ELBO leaves out the cycle, and the loss has no warm-up: epochs compare by the whole loss
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "fast": {

@@ -7,8 +7,9 @@ from typing import Any
 
 from vivace._files import replacing
 from vivace.errors import require
-from vivace.report.run import Run
 from vivace.report.sections import SECTIONS
+from vivace.runs import Run
+from vivace.runs.layout import PAGE
 
 HERE = Path(__file__).parent
 
@@ -23,7 +24,7 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     Parameters
     ----------
     run
-        Run folder: a saved model with the tables of ``vivace.analysis.tables.write_tables``.
+        Run folder: a saved model with the tables of ``vivace.tables.write_tables``.
     out
         File to write; ``report.html`` in the run folder when not given.
 
@@ -44,7 +45,7 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     PosixPath('run/report.html')
     """
     folder = Run(run)
-    target = folder.folder / "report.html" if out is None else Path(out)
+    target = folder.folder / PAGE if out is None else Path(out)
     page = render(folder)
     with replacing(target) as beside:
         beside.write_text(page, encoding="utf-8")

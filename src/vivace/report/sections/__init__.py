@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vivace.report.page import Section
-from vivace.report.run import Run
 from vivace.report.sections.contrast import contrast
 from vivace.report.sections.data import data
 from vivace.report.sections.differential import differential
@@ -17,6 +16,7 @@ from vivace.report.sections.settings import settings
 from vivace.report.sections.spatial import spatial
 from vivace.report.sections.splicing import splicing
 from vivace.report.sections.training import training
+from vivace.runs import Run
 
 SECTIONS: list[Callable[[Run], Section | None]] = [
     glance,

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from vivace.report.page import Figure, Section, Table
-from vivace.report.run import Run
 from vivace.report.sections.latent import maps
 from vivace.report.words import number, percent
+from vivace.runs import Run
+from vivace.runs.layout import CONDITIONS, KINDS, LATENT, SALIENT, SALIENT_GENES
 
 SHARED = (
     "Background space: what all cells share.",
@@ -24,7 +25,7 @@ NEW = (
 
 def contrast(run: Run) -> Section | None:
     """Maps of both latent spaces in pairs, and how well each tells the conditions apart."""
-    background, salient = run.table("latent"), run.table("salient")
+    background, salient = run.table(LATENT), run.table(SALIENT)
     if background is None or salient is None:
         return None
     shared, words = maps(run, background)
@@ -32,10 +33,10 @@ def contrast(run: Run) -> Section | None:
     blocks: list[Any] = []
     for left, right in zip(shared, new, strict=True):
         blocks += [titled(left, "Background", *SHARED), titled(right, "Salient", *NEW)]
-    conditions = run.table("conditions", ("salient_separation",))
+    conditions = run.table(CONDITIONS)
     if conditions is not None:
-        blocks.append(separation(conditions, run.table("kinds")))
-    genes = run.table("salient_genes", ("group1", "lfc_mean", "proba_de"))
+        blocks.append(separation(conditions, run.table(KINDS)))
+    genes = run.table(SALIENT_GENES)
     if genes is not None:
         blocks += [genes_of(str(name), own) for name, own in genes.groupby("group1", sort=False)]
     lead = f"Two maps of the same cells: left what all cells share, right what is new. {words}"

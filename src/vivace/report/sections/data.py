@@ -8,8 +8,8 @@ import numpy as np
 
 from vivace.report.draw import FIRST, INK, canvas, log_ticks
 from vivace.report.page import Cards, Figure, Section, Table
-from vivace.report.run import Run
 from vivace.report.words import number, percent
+from vivace.runs import Run
 
 MOST_ROWS = 40
 LOW = {"cells": "empty droplets or damaged cells", "spots": "spots beside the tissue"}

@@ -6,9 +6,9 @@ import pandas as pd
 
 from vivace.report.draw import FIRST, LINE, SECOND, canvas
 from vivace.report.page import Figure, Key, Section, Table
-from vivace.report.run import Run
+from vivace.runs import Run
+from vivace.runs.layout import DIFFERENTIAL
 
-COLUMNS = ("group1", "proba_de", "lfc_median", "lfc_std", "found")
 MOST_GENES = 6
 MOST_FIGURES = 4
 DOT = "M5 1.5a3.5 3.5 0 1 0 0 7a3.5 3.5 0 1 0 0-7z"
@@ -16,7 +16,7 @@ DOT = "M5 1.5a3.5 3.5 0 1 0 0 7a3.5 3.5 0 1 0 0-7z"
 
 def differential(run: Run) -> Section | None:
     """Genes of each group, and volcano plots of the groups that differ most."""
-    table = run.table("differential", COLUMNS)
+    table = run.table(DIFFERENTIAL)
     if table is None or table.empty:
         return None
     lead = (

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from vivace.report.page import Cards, Check, Checks, Section
-from vivace.report.run import Run
 from vivace.report.sections.integration import run_checks as integration_checks
 from vivace.report.sections.predictive import compare, typical_ratio
 from vivace.report.sections.spatial import run_checks as spatial_checks
 from vivace.report.words import duration, number, percent
+from vivace.runs import Run
+from vivace.runs.layout import HISTORY
 
 STILL_IMPROVING = 0.005  # of the loss, over the last tenth of training
 WORSE = 0.01  # of the loss, from its best epoch to the last
@@ -48,7 +49,7 @@ def metric(found: dict[str, Any]) -> str:
 
 def training_checks(run: Run) -> list[Check]:
     """Did the loss settle, and did it stay settled on cells the model did not see?"""
-    history = run.table("history")
+    history = run.table(HISTORY)
     if history is None:
         return []
     held_out = history.get("elbo_validation", pd.Series(dtype=float)).dropna()

@@ -9,19 +9,18 @@ import pandas as pd
 
 from vivace.report.draw import FIRST, INK, SECOND, canvas
 from vivace.report.page import Check, Checks, Figure, Key, Section, Table
-from vivace.report.run import Run
 from vivace.report.words import number
+from vivace.runs import Run
+from vivace.runs.layout import ALL_CELLS, INTEGRATION
 
-ALL = "all cells"
 MIXED = 0.1  # gain in effective number of systems that counts as mixing
 BLURRED = 0.2  # more kinds around a cell than before that count as a loss
 DOT = "M5 1.5a3.5 3.5 0 1 0 0 7a3.5 3.5 0 1 0 0-7z"
-NEEDED = ("n_cells", "n_systems", "systems_before", "systems_after")
 
 
 def integration(run: Run) -> Section | None:
     """Neighbourhoods before and after integration."""
-    table = run.table("integration", NEEDED)
+    table = run.table(INTEGRATION)
     if table is None:
         return None
     blocks: list[Any] = [Checks(checks(table))]
@@ -37,13 +36,13 @@ def integration(run: Run) -> Section | None:
 
 def run_checks(run: Run) -> list[Check]:
     """The checks of a run; none where nothing was integrated."""
-    table = run.table("integration", NEEDED)
+    table = run.table(INTEGRATION)
     return [] if table is None else checks(table)
 
 
 def checks(table: pd.DataFrame) -> list[Check]:
     """The two questions of an integration."""
-    row = table.loc[ALL]
+    row = table.loc[ALL_CELLS]
     mixed = row["systems_after"] >= row["systems_before"] + MIXED
     text = (
         f"Systems around a cell: {number(row['systems_before'])} before, "
@@ -87,7 +86,7 @@ def picture(table: pd.DataFrame) -> Figure:
         "Arrows to the right, along the top: systems mix, kinds stay apart. A kind that one system "
         "alone has should hardly move to the right.",
         legend=[
-            Key(ALL, "var(--ink)", DOT),
+            Key(ALL_CELLS, "var(--ink)", DOT),
             Key("kinds in several systems", FIRST, DOT),
             Key("kinds in one system", SECOND, DOT),
         ],
@@ -96,7 +95,7 @@ def picture(table: pd.DataFrame) -> Figure:
 
 def style(name: str, row: pd.Series) -> tuple[str, bool]:
     """Colour of an arrow, and whether it is the one of all cells."""
-    if name == ALL:
+    if name == ALL_CELLS:
         return INK, True
     return (FIRST if row["n_systems"] > 1 else SECOND), False
 

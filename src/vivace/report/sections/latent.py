@@ -13,10 +13,10 @@ from vivace.report.colours import Category, categories
 from vivace.report.draw import FIRST, INK, RAMP, Canvas, canvas, dot_size
 from vivace.report.page import Figure, Section
 from vivace.report.plane import to_plane
-from vivace.report.run import Run
 from vivace.report.words import number
+from vivace.runs import Run
+from vivace.runs.layout import COLOUR, DIMENSION, LATENT, SALIENT
 
-PREFIX = "obs:"
 HOW_MADE = {
     "UMAP": "UMAP draws similar cells close together; distances between far-apart groups mean little.",
     "PC": "The first two principal components of the latent space.",
@@ -26,8 +26,8 @@ HOW_MADE = {
 
 def latent(run: Run) -> Section | None:
     """Latent maps; a model with two latent spaces has a section of its own."""
-    table = run.table("latent")
-    if table is None or table.empty or run.table("salient") is not None:
+    table = run.table(LATENT)
+    if table is None or table.empty or run.has(SALIENT):
         return None
     figures, words = maps(run, table)
     return Section("latent", "The map of cells", words, figures)
@@ -35,12 +35,12 @@ def latent(run: Run) -> Section | None:
 
 def maps(run: Run, table: pd.DataFrame) -> tuple[list[Figure], str]:
     """One map for each column to colour by, and what they are made of."""
-    dimensions = [c for c in table.columns if c.startswith("latent_")]
+    dimensions = [c for c in table.columns if c.startswith(DIMENSION)]
     table = table[np.isfinite(table[dimensions]).all(axis=1)]
     plane, name = to_plane(table[dimensions].to_numpy())
     order = np.random.default_rng(0).permutation(len(table))  # no group hides under the last one
-    colours = [c for c in table.columns if c.startswith(PREFIX)]
-    figures = [one_map(plane, table[c], order, c.removeprefix(PREFIX), name) for c in colours]
+    colours = [c for c in table.columns if c.startswith(COLOUR)]
+    figures = [one_map(plane, table[c], order, c.removeprefix(COLOUR), name) for c in colours]
     return figures or [plain_map(plane, name)], lead(run, len(table), dimensions, name)
 
 

@@ -9,14 +9,12 @@ import pandas as pd
 
 from vivace.report.draw import FIRST, INK, canvas, log_ticks
 from vivace.report.page import Figure, Section
-from vivace.report.run import Run
 from vivace.report.words import number
+from vivace.runs import Run
+from vivace.runs.layout import GENES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-NAMES = ("mean", "variance", "zero_fraction")
-COLUMNS = tuple(f"{source}_{name}" for name in NAMES for source in ("observed", "model"))
 
 
 def predictive(run: Run) -> Section | None:
@@ -39,7 +37,7 @@ def predictive(run: Run) -> Section | None:
 
 def compare(run: Run) -> pd.DataFrame | None:
     """The genes table, without genes that were never seen."""
-    genes = run.table("genes", COLUMNS)
+    genes = run.table(GENES)
     return None if genes is None else genes[genes["observed_mean"] > 0]
 
 

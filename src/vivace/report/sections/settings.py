@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from vivace.report.page import Code, Section, Table
-from vivace.report.run import Run
 from vivace.report.words import plain
+from vivace.runs import Run
 
 TITLES = {"data": "Data", "model": "Model", "training": "Training"}
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from vivace.report.draw import RAMP, canvas
 from vivace.report.page import Check, Checks, Figure, Section, Table
-from vivace.report.run import Run
 from vivace.report.words import percent
+from vivace.runs import Run
+from vivace.runs.layout import COORDINATES, MARKERS, PROPORTION_SPREAD, PROPORTIONS
 
 MOST_MAPS = 24
 AGREES = 0.2  # correlation of a type's markers, taken together, with its proportion
@@ -19,11 +20,11 @@ UNSURE = 0.1  # mean standard deviation of a proportion
 
 def spatial(run: Run) -> Section | None:
     """Proportion maps, totals, uncertainty and markers of a run on spots."""
-    proportions = run.table("proportions")
+    proportions = run.table(PROPORTIONS)
     if proportions is None:
         return None
     spread, markers = evidence(run)
-    place = run.table("coordinates", ("x", "y"))
+    place = run.table(COORDINATES)
     blocks: list[Any] = [Checks(checks(spread, markers)), totals(proportions, spread, markers)]
     if place is not None:
         order = proportions.mean().sort_values(ascending=False).index[:MOST_MAPS]
@@ -41,12 +42,12 @@ def spatial(run: Run) -> Section | None:
 
 def evidence(run: Run) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """Uncertainty of shares, and markers."""
-    return run.table("proportion_spread"), run.table("markers", ("gene", "together"))
+    return run.table(PROPORTION_SPREAD), run.table(MARKERS)
 
 
 def run_checks(run: Run) -> list[Check]:
     """The checks of a run; none where there are no spots."""
-    return [] if run.table("proportions") is None else checks(*evidence(run))
+    return [] if not run.has(PROPORTIONS) else checks(*evidence(run))
 
 
 def checks(spread: pd.DataFrame | None, markers: pd.DataFrame | None) -> list[Check]:

@@ -11,20 +11,19 @@ import pandas as pd
 from vivace.report.colours import categories
 from vivace.report.draw import FIRST, SOFT, canvas
 from vivace.report.page import Figure, Section
-from vivace.report.run import Run
 from vivace.report.words import number
+from vivace.runs import Run
+from vivace.runs.layout import CALIBRATION, USAGE
 
-USAGE = ("junction", "group", "usage", "observed", "reads")
-CALIBRATION = ("predicted", "observed", "reads", "entries")
 MOST_GROUPS = 12
 
 
 def splicing(run: Run) -> Section | None:
     """Usage by group, then calibration."""
-    calibration = run.table("splicing_calibration", CALIBRATION)
+    calibration = run.table(CALIBRATION)
     if calibration is None:
         return None
-    usage = run.table("splicing_usage", ("event", *USAGE))
+    usage = run.table(USAGE)
     blocks: list[Any] = []
     if usage is not None and len(usage):
         blocks += [event_figure(e, t) for e, t in usage.groupby("event", sort=False)]

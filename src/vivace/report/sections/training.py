@@ -6,20 +6,21 @@ import pandas as pd
 
 from vivace.report.draw import FIRST, SECOND, canvas
 from vivace.report.page import Figure, Key, Section
-from vivace.report.run import Run
 from vivace.report.words import number
+from vivace.runs import Run
+from vivace.runs.layout import HISTORY, SALIENT
 
 LINE_PATH = "M0 4h10v2H0z"
 
 
 def training(run: Run) -> Section | None:
     """Training curves."""
-    history = run.table("history")
+    history = run.table(HISTORY)
     if history is None or history.empty:
         return None
     epochs = len(history)
     unit = run.summary.get("unit", "cells")
-    pairs = run.table("salient") is not None  # such models learn from two populations at once
+    pairs = run.has(SALIENT)  # such models learn from two populations at once
     each = "pair of a background and a target cell" if pairs else unit.removesuffix("s")
     lead = (
         f"The model saw the training {unit} {epochs:,} times. Lower is better; the unit is nats per "

@@ -1,4 +1,4 @@
-"""A run folder, read only."""
+"""Reading a run folder; each file when it is asked for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vivace.errors import ModelFileError
-
-NEEDED = ("n_cells", "n_genes", "counts_per_cell", "genes_per_cell", "zero_fraction")
+from vivace.runs.layout import MODEL, SUMMARY, SUMMARY_KEYS, TABLES, Table
 
 
 class Run:
@@ -19,7 +18,7 @@ class Run:
     Parameters
     ----------
     folder
-        Folder written by ``vivace fit``, ``vivace demo`` or ``vivace.analysis.tables.write_tables``.
+        Folder written by ``vivace fit``, ``vivace demo`` or ``vivace.tables.write_tables``.
 
     Raises
     ------
@@ -32,13 +31,13 @@ class Run:
         if not self.folder.is_dir():
             msg = f'the run folder "{folder}" was not found; "vivace fit ... --out {folder}" makes one'
             raise ModelFileError(msg)
-        if not (self.folder / "model.json").is_file():
-            msg = f'"{folder}" is not a run folder: it holds no model.json'
+        if not (self.folder / MODEL).is_file():
+            msg = f'"{folder}" is not a run folder: it holds no {MODEL}'
             raise ModelFileError(msg)
-        if not (self.folder / "tables" / "summary.json").is_file():
+        if not (self.folder / TABLES / SUMMARY).is_file():
             msg = (
                 f'"{folder}" holds a model but no tables to report on; write them with '
-                "vivace.analysis.tables.write_tables(model, folder)"
+                "vivace.tables.write_tables(model, folder) in Python"
             )
             raise ModelFileError(msg)
 
@@ -58,36 +57,40 @@ class Run:
     @property
     def model(self) -> dict[str, Any]:
         """What ``save`` wrote about the model: class, options, schema, versions."""
-        return self.json("model.json")
+        return self.json(MODEL)
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What is known about the data and the training, see ``write_tables``."""
-        summary = self.json("tables/summary.json")
-        for name in NEEDED:
+        """What is known about the data and the training, see :func:`vivace.tables.write_tables`."""
+        summary = self.json(f"{TABLES}/{SUMMARY}")
+        for name in SUMMARY_KEYS:
             if name not in summary:
-                msg = f'"{self.folder / "tables" / "summary.json"}" lacks "{name}"'
+                msg = f'"{self.folder / TABLES / SUMMARY}" lacks "{name}"'
                 raise ModelFileError(msg)
         return summary
 
-    def table(self, name: str, columns: tuple[str, ...] = ()) -> pd.DataFrame | None:
-        """Table ``name`` with its first column as index, or None when the run has no such table.
+    def has(self, table: Table) -> bool:
+        """Whether the run has a table."""
+        return (self.folder / TABLES / table.file).is_file()
+
+    def table(self, table: Table) -> pd.DataFrame | None:
+        """A table with its first column as index, or None when the run does not have it.
 
         Raises
         ------
         ModelFileError
-            The file is not a CSV table, or one of ``columns`` is missing.
+            The file is not a CSV table, or a column of the layout is missing.
         """
-        path = self.folder / "tables" / f"{name}.csv"
-        if not path.is_file():
+        if not self.has(table):
             return None
+        path = self.folder / TABLES / table.file
         try:
-            table = pd.read_csv(path, index_col=0)
+            content = pd.read_csv(path, index_col=0)
         except (OSError, ValueError) as error:
             msg = f'"{path}" cannot be read as a table ({error})'
             raise ModelFileError(msg) from error
-        missing = [c for c in columns if c not in table.columns]
+        missing = [c for c in table.columns if c not in content.columns]
         if missing:
-            msg = f'"{path}" lacks the column "{missing[0]}"; it has: {", ".join(table.columns)}'
+            msg = f'"{path}" lacks the column "{missing[0]}"; it has: {", ".join(content.columns)}'
             raise ModelFileError(msg)
-        return table
+        return content

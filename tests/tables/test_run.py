@@ -10,9 +10,10 @@ import pytest
 import scipy.sparse as sp
 
 import vivace
-from vivace.analysis import tables
-from vivace.analysis.tables import few_values, histogram, moments, write_tables
 from vivace.errors import MissingKeyError, NotTrainedError
+from vivace.tables import cells, run, write_tables
+from vivace.tables.cells import few_values
+from vivace.tables.counts import histogram, moments
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_the_same_seed_writes_the_same_tables(model, tmp_path):
 
 
 def test_many_cells_are_drawn_from(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "MOST_CELLS", 40)
+    monkeypatch.setattr(cells, "MOST_CELLS", 40)
     folder = write_tables(model, tmp_path)
     assert len(read(folder, "latent")) == 40
     summary = json.loads((folder / "summary.json").read_text())
@@ -82,7 +83,7 @@ def test_a_write_that_fails_leaves_no_summary(model, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(tables, "gene_table", fail)
+    monkeypatch.setattr(run, "gene_table", fail)
     with pytest.raises(OSError, match="disk full"):
         write_tables(model, tmp_path)
     assert not (folder / "summary.json").exists()

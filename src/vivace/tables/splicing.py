@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from vivace.metrics.imputation import group_means, hidden_entries, hide_events, with_junction_counts
+from vivace.models.splicevi import SPLICEVI
+from vivace.runs.layout import CALIBRATION, USAGE
+from vivace.runs.write import write_table
 
 MOST_EVENTS = 4
 HIDDEN = 0.25
@@ -16,17 +18,15 @@ BINS = np.linspace(0, 1, 11)
 
 
 def write_splicing(
-    model: Any, folder: Path, labels: str | None, rows: np.ndarray, seed: int
+    model: SPLICEVI, folder: Path, labels: str | None, rows: np.ndarray, seed: int
 ) -> None:
     """Write ``splicing_usage.csv`` (if there are labels) and ``splicing_calibration.csv``."""
     if labels is not None:
-        usage_table(model, labels, rows).to_csv(folder / "splicing_usage.csv", float_format="%.4g")
-    calibration_table(model, rows, seed).to_csv(
-        folder / "splicing_calibration.csv", index_label="bin", float_format="%.4g"
-    )
+        write_table(folder, USAGE, usage_table(model, labels, rows))
+    write_table(folder, CALIBRATION, calibration_table(model, rows, seed))
 
 
-def usage_table(model: Any, labels: str, rows: np.ndarray) -> pd.DataFrame:
+def usage_table(model: SPLICEVI, labels: str, rows: np.ndarray) -> pd.DataFrame:
     """Usage of each junction by group, for the events whose read-weighted usage varies most.
 
     Columns ``event``, ``junction``, ``group``, ``usage`` (mean of the decoder over cells), ``observed``
@@ -63,11 +63,10 @@ def usage_table(model: Any, labels: str, rows: np.ndarray) -> pd.DataFrame:
                     total,
                 )
             )
-    columns = ["event", "junction", "group", "usage", "observed", "reads"]
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(found, columns=list(USAGE.columns))
 
 
-def calibration_table(model: Any, rows: np.ndarray, seed: int) -> pd.DataFrame:
+def calibration_table(model: SPLICEVI, rows: np.ndarray, seed: int) -> pd.DataFrame:
     """Hidden ratios against predicted ones, in ten bins of the prediction.
 
     Held-out cells if there are any. Columns ``predicted`` (mean of the bin), ``observed`` (read-weighted

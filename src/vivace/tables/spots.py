@@ -1,12 +1,7 @@
-"""The tables of a run folder of spots: proportions, their uncertainty, coordinates, markers."""
+"""The tables of a run on spots: proportions, their uncertainty, coordinates, markers."""
 
 from __future__ import annotations
 
-import json
-import platform
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,86 +9,60 @@ import numpy as np
 import pandas as pd
 
 from vivace.analysis.deconvolution import type_profiles
-from vivace.analysis.tables import (
-    VERSIONS,
-    counts,
-    data_summary,
-    history_table,
-    row_sums,
-    settings_of,
-)
+from vivace.models.destvi import DestVI
+from vivace.runs import layout
+from vivace.runs.write import write_table
+from vivace.tables.counts import counts, row_sums
 
-COORDINATES = "spatial"
+PLACE = "spatial"
+"""Key of ``obsm`` with the coordinates of spots."""
 N_MARKERS = 10
 
 
-def write_spatial_tables(
-    model: Any,
-    run: str | Path,
-    *,
-    source: str | None = None,
-    notes: Sequence[str] = (),
-    seed: int = 0,
-) -> Path:
-    """Write what the report on spots needs to ``run/tables``.
+def write_spots(model: DestVI, folder: Path, matrix: Any, seed: int) -> dict[str, Any]:
+    """Write the tables of a model of spots.
 
-    ``history.csv`` (metrics by epoch), ``proportions.csv`` (share of each type in a spot's molecules),
-    ``cell_proportions.csv`` (in its cells), ``proportion_spread.csv`` (standard deviation of the former
-    when molecules are counted again), ``coordinates.csv`` (if the spots have ``obsm["spatial"]``),
-    ``markers.csv`` and, last, ``summary.json``.
+    ``proportions.csv`` (share of each type in a spot's molecules), ``cell_proportions.csv`` (in its
+    cells), ``proportion_spread.csv`` (standard deviation of the former when molecules are counted
+    again), ``coordinates.csv`` (if the spots have ``obsm["spatial"]``) and ``markers.csv``.
 
     Parameters
     ----------
     model
         A trained DestVI model with its data.
-    run
-        Run folder; ``tables`` is made in it.
-    source
-        Where the spots came from, in words.
-    notes
-        Sentences about the data to be shown.
+    folder
+        Of the tables.
+    matrix
+        (N, G) counts of the spots, of :func:`vivace.tables.counts.counts`.
     seed
         Seed of the draws.
 
     Returns
     -------
-    The folder of the tables.
+    What the summary says beside the common facts.
     """
-    folder = Path(run) / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "summary.json").unlink(missing_ok=True)  # its presence says that all are there
-    history_table(model).to_csv(folder / "history.csv")
     proportions = model.get_proportions()
-    proportions.to_csv(folder / "proportions.csv", index_label="spot", float_format="%.5g")
+    write_table(folder, layout.PROPORTIONS, proportions)
     if model.options.get("type_depth") is not None:
-        cells = model.get_proportions(of="cells")
-        cells.to_csv(folder / "cell_proportions.csv", index_label="spot", float_format="%.5g")
+        write_table(folder, layout.CELL_PROPORTIONS, model.get_proportions(of="cells"))
     if model.module.amortizes_proportions:
         spread = model.get_proportion_uncertainty(seed=seed)
-        spread.to_csv(folder / "proportion_spread.csv", index_label="spot", float_format="%.5g")
-    if COORDINATES in model.adata.obsm:
-        place = pd.DataFrame(
-            np.asarray(model.adata.obsm[COORDINATES])[:, :2], proportions.index, ["x", "y"]
-        )
-        place.to_csv(folder / "coordinates.csv", index_label="spot")
-    markers = marker_table(model, proportions)
-    markers.to_csv(folder / "markers.csv", index=False, float_format="%.5g")
-    summary = {
-        **data_summary(model, []),
+        write_table(folder, layout.PROPORTION_SPREAD, spread)
+    if PLACE in model.adata.obsm:
+        place = np.asarray(model.adata.obsm[PLACE])[:, :2]
+        columns = list(layout.COORDINATES.columns)
+        write_table(folder, layout.COORDINATES, pd.DataFrame(place, proportions.index, columns))
+    markers = marker_table(model, proportions, matrix=matrix)
+    write_table(folder, layout.MARKERS, markers.set_index(layout.MARKERS.index))
+    return {
         "unit": "spots",
-        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "source": source,
-        "notes": list(notes),
-        "settings": settings_of(model),
-        "versions": {**{p: version(p) for p in VERSIONS}, "python": platform.python_version()},
-        "wall_seconds": model.training.get("seconds"),
         "metrics": [{"name": "cell types", "value": proportions.shape[1]}],
     }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1, default=str), "utf-8")
-    return folder
 
 
-def marker_table(model: Any, proportions: pd.DataFrame, n: int = N_MARKERS) -> pd.DataFrame:
+def marker_table(
+    model: DestVI, proportions: pd.DataFrame, n: int = N_MARKERS, *, matrix: Any = None
+) -> pd.DataFrame:
     """Does a type lie where its markers are? One row a type and marker.
 
     Markers of a type are the genes that set its decoded expression ``p`` most apart from the highest of
@@ -107,6 +76,8 @@ def marker_table(model: Any, proportions: pd.DataFrame, n: int = N_MARKERS) -> p
         (N, C) of :meth:`vivace.DestVI.get_proportions`.
     n
         Markers of a type at most.
+    matrix
+        (N, G) counts of the spots; default those of the model's data.
 
     Returns
     -------
@@ -115,7 +86,7 @@ def marker_table(model: Any, proportions: pd.DataFrame, n: int = N_MARKERS) -> p
     sum of the type's markers.
     """
     profiles = np.maximum(type_profiles(model.module), 1e-12)  # (C, G)
-    matrix = counts(model)
+    matrix = counts(model) if matrix is None else matrix
     totals = np.maximum(row_sums(matrix), 1)
     tables = []
     for c, label in enumerate(proportions.columns):

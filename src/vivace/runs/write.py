@@ -1,0 +1,78 @@
+"""Writing a run folder, so that what was there before is never lost half-way."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vivace._files import check_place
+from vivace.errors import InvalidArgumentError
+from vivace.runs.layout import MODEL, SUMMARY, TABLES, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_table(folder: Path, table: Table, content: pd.DataFrame) -> None:
+    """Write one table of a run into the folder of its tables.
+
+    Raises
+    ------
+    KeyError
+        ``content`` lacks a column that the layout promises.
+    """
+    first = [*table.columns, *table.more]
+    rest = [name for name in content.columns if name not in first]
+    content[first + rest].to_csv(
+        folder / table.file, index_label=table.index, float_format=table.digits
+    )
+
+
+def empty_tables(run: Path) -> Path:
+    """The folder of the tables of a run, without the summary whose presence says that all are there."""
+    folder = run / TABLES
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SUMMARY).unlink(missing_ok=True)
+    return folder
+
+
+def check_new_run(out: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a run unasked, and anything that is no run at all.
+
+    Raises
+    ------
+    InvalidArgumentError
+        ``out`` is there and may not be replaced, or cannot be written.
+    """
+    new = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not new and not (out / MODEL).is_file():
+        msg = f'"{out}" is there already and is no run folder; name a new folder with --out'
+        raise InvalidArgumentError(msg)
+    if not new and not overwrite:
+        msg = f'"{out}" holds a run already; name another folder with --out, or add --overwrite'
+        raise InvalidArgumentError(msg)
+    check_place(out)
+
+
+@contextmanager
+def new_run(out: Path) -> Iterator[Path]:
+    """Yield a folder beside ``out`` that takes its place when all went well."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    beside.chmod(0o755)
+    try:
+        yield beside
+        if out.exists():
+            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old."))
+            out.rename(old / "run")
+            beside.rename(out)
+            shutil.rmtree(old)
+        else:
+            beside.rename(out)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise

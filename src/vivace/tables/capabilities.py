@@ -1,0 +1,50 @@
+"""What a model says it can answer, as types: the flags stand in its class."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+import numpy as np
+import pandas as pd
+
+from vivace.models.base import BaseModel
+
+
+class HasLatent(Protocol):
+    """A model that places cells in a latent space: all do, each with arguments of its own."""
+
+    def get_latent_representation(self, adata: Any = None, **which: Any) -> np.ndarray:
+        """Latent means, (n, L)."""
+
+
+class ComparesGroups(Protocol):
+    """A model that compares the expression of groups of cells."""
+
+    def differential_expression(self, adata: Any = None, **how: Any) -> pd.DataFrame:
+        """One row a gene and comparison."""
+
+
+class SimulatesCounts(Protocol):
+    """A model that draws counts as it believes them to be."""
+
+    def posterior_predictive_sample(self, adata: Any = None, **which: Any) -> Any:
+        """Counts, (n, G)."""
+
+
+def latent_means(model: BaseModel, adata: Any = None, **which: Any) -> dict[str, np.ndarray]:
+    """Latent means of cells, (n, L), in each latent space of the model, by its name."""
+    asked = cast("HasLatent", model)
+    return {
+        name: asked.get_latent_representation(adata, **which, **space)
+        for name, space in model.latent_spaces.items()
+    }
+
+
+def that_compares(model: BaseModel) -> ComparesGroups | None:
+    """The model, if it compares the expression of groups of cells."""
+    return cast("ComparesGroups", model) if model.compares_groups else None
+
+
+def that_simulates(model: BaseModel) -> SimulatesCounts | None:
+    """The model, if it draws counts."""
+    return cast("SimulatesCounts", model) if model.simulates_counts else None

@@ -1,0 +1,82 @@
+"""The counts of a model's cells, and what is told of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from vivace.models.base import BaseModel
+from vivace.runs.layout import GENES
+from vivace.tables.capabilities import SimulatesCounts
+
+
+def counts(model: BaseModel, rows: np.ndarray | None = None) -> Any:
+    """Counts of the model's own cells as they are stored, (n, G), genes in the model's order."""
+    cells = model._cells()
+    blocks = list(cells.blocks(np.arange(cells.n_cells) if rows is None else rows))
+    return np.concatenate(blocks) if isinstance(blocks[0], np.ndarray) else sparse.vstack(blocks)
+
+
+def gene_table(model: SimulatesCounts, matrix: Any, rows: np.ndarray) -> pd.DataFrame:
+    """Mean, variance and share of zeros of each gene, in the data and in one simulated data set."""
+    found = {
+        "observed": moments(matrix),
+        "model": moments(model.posterior_predictive_sample(indices=rows)),
+    }
+    columns = {name: name.split("_", 1) for name in GENES.columns}
+    return pd.DataFrame({name: found[who][what] for name, (who, what) in columns.items()})
+
+
+def moments(matrix: Any) -> dict[str, np.ndarray]:
+    """Mean, variance and share of zeros of each column of a sparse or dense matrix."""
+    matrix = matrix.astype(np.float64)  # squares of large counts do not fit into float32
+    squares = matrix.multiply(matrix) if hasattr(matrix, "multiply") else matrix**2
+    n = matrix.shape[0]
+    mean = flat(matrix.sum(axis=0)) / n
+    return {
+        "mean": mean,
+        "variance": np.maximum(flat(squares.sum(axis=0)) / n - mean**2, 0),
+        "zero_fraction": 1 - flat((matrix != 0).sum(axis=0)) / n,
+    }
+
+
+def size_summary(matrix: Any) -> dict[str, Any]:
+    """Size of the data, and counts and genes per cell."""
+    totals = row_sums(matrix)
+    genes = flat((matrix != 0).sum(axis=1))
+    return {
+        "n_cells": int(matrix.shape[0]),
+        "n_genes": int(matrix.shape[1]),
+        "counts_per_cell": {**quantiles(totals), "histogram": histogram(totals)},
+        "genes_per_cell": quantiles(genes),
+        "zero_fraction": float(1 - genes.sum() / (matrix.shape[0] * matrix.shape[1])),
+    }
+
+
+def quantiles(values: np.ndarray) -> dict[str, float]:
+    """Range, quartiles and the middle nine tenths."""
+    levels = {"min": 0, "q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1}
+    return {name: float(np.quantile(values, level)) for name, level in levels.items()}
+
+
+def histogram(totals: np.ndarray, bins: int = 30) -> dict[str, list[float]]:
+    """Cells in bins of equal width on the log scale; empty cells fall into the first."""
+    values = np.maximum(totals, 1)
+    low, high = values.min(), max(values.max(), values.min() * 1.1)
+    edges = np.geomspace(low, high, bins + 1)
+    edges[[0, -1]] = low, high  # exact ends, so that no cell falls out by rounding
+    cells, _ = np.histogram(values, edges)
+    return {"edges": edges.tolist(), "cells": cells.tolist()}
+
+
+def row_sums(matrix: Any) -> np.ndarray:
+    """Total of each row, (N,)."""
+    return flat(matrix.sum(axis=1, dtype=np.float64))
+
+
+def flat(values: Any) -> np.ndarray:
+    """One-dimensional float64 array of a row or column."""
+    return np.asarray(values, dtype=np.float64).ravel()
