@@ -1,4 +1,4 @@
-"""vivace: fast, correct variational inference for single-cell data.
+"""Fast variational inference for single-cell data, tested against its formulas.
 
 Public names are imported when they are first used, so that ``import vivace`` stays cheap.
 """

@@ -16,7 +16,7 @@ from torch.distributions import Gamma
 try:
     from torch.optim.adam import adam as torch_adam
 except ImportError:
-    torch_adam = None
+    torch_adam = None  # type: ignore[assignment]
 
 CHECKED_WITH = {"torch": "2.13.0", "numba": "0.68.1"}
 

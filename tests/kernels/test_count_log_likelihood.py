@@ -32,7 +32,7 @@ def compress(x: torch.Tensor, *, index_type: torch.dtype = torch.int32) -> torch
 
 
 class Product(Affine):
-    """Of which a case may ask another type."""
+    """A product that can be asked for its own type, as a tensor can."""
 
     def to(self, dtype):
         assert self.dtype == dtype

@@ -38,7 +38,7 @@ def summary(n_cells: int, n_genes: int, cells: dict[str, int]) -> dict[str, Any]
         "wall_seconds": 42.3,
         "metrics": [
             {"name": "held-out loss, nats per cell", "value": 1304.9},
-            {"name": "cell_type told right by neighbours", "value": 0.83, "share": True},
+            {"name": "cells with the cell_type of most of their neighbours", "value": 0.83, "share": True},
         ],
     }  # fmt: skip
 

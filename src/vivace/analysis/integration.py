@@ -14,7 +14,7 @@ from vivace.metrics import lisi
 from vivace.runs.layout import ALL_CELLS
 
 LEAST = 5
-"""Cells that a kind needs to be told of on its own."""
+"""The fewest cells with which a kind has a row of its own."""
 
 
 def principal_components(batches: Iterable[Any], n_components: int = 30) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Cells that are read in minibatches: a schema applied to a data object."""
+"""Minibatches of cells: a schema applied to a data object."""
 
 from __future__ import annotations
 

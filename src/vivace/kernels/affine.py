@@ -33,17 +33,17 @@ class Affine(NamedTuple):
 
     @property
     def shape(self) -> torch.Size:
-        """Of the matrix."""
+        """Shape of the matrix."""
         return torch.Size((*self.h.shape[:-1], self.weight.shape[0]))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the hidden units."""
+        """Type of the hidden units."""
         return self.h.dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the hidden units."""
+        """Device of the hidden units."""
         return self.h.device
 
     def dense(self) -> torch.Tensor:

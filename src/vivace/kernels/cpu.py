@@ -66,7 +66,7 @@ def bias_of(bias: torch.Tensor | None) -> np.ndarray:
 
 
 def room_for_gradients(rows: Arguments, wanted: Wanted) -> Gradients:
-    """Over logits that are nobody else's: they are in cache, which two more matrices would fill."""
+    """Memory for the gradients: that of the logits, if they were made for this call and so are in cache."""
     if not rows.products:
         return Gradients.allocate(rows.logits.detach(), wanted)
     room = Gradients.allocate(rows.logits, wanted._replace(logits=False, zi_logits=False))
@@ -96,7 +96,7 @@ def dispersion_of(rows: Arguments) -> kernel.Dispersion | None:
 
 
 def weighted_sum(weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """(1, G): added up in the order of the rows, whatever the number of threads."""
+    """Weighted sum of rows, (1, G), added up in their order whatever the number of threads."""
     out = torch.empty(1, rows.shape[1])
     kernel.weighted_sum(weights.numpy(), rows.numpy(), out.numpy()[0])
     return out

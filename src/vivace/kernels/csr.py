@@ -38,14 +38,14 @@ def csr_tensor(indptr: Any, indices: Any, data: Any, shape: Sequence[int]) -> to
     )
 
 
-def _hear_beta_warning() -> None:
-    """Torch warns once a process that CSR tensors are in beta; hear it here, not in users' runs."""
+def _silence_beta_warning() -> None:
+    """Make the first CSR tensor here: torch warns once in a process that they are in beta."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         csr_tensor(np.zeros(2, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32), (1, 1))
 
 
-_hear_beta_warning()
+_silence_beta_warning()
 
 
 def is_csr(x: torch.Tensor) -> bool:

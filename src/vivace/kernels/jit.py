@@ -1,4 +1,4 @@
-"""How functions are compiled: once a machine, without holding the interpreter."""
+"""How functions are compiled: once on each machine, to run without Python's global lock."""
 
 from __future__ import annotations
 

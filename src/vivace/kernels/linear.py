@@ -96,14 +96,14 @@ def times_dense(
 
 
 def by_gene(x: torch.Tensor) -> tuple:
-    """Arrays of the transposed matrix; the last are kept for other encoders that read these counts."""
+    """Arrays of the transposed matrix; several encoders that read the same counts share them."""
     changes = changes_in_place(x)
     return transposed(x) if changes is None else last_transposed(x, changes)
 
 
 @lru_cache(maxsize=1)
 def last_transposed(x: torch.Tensor, changes: int) -> tuple:
-    """Made anew after another change in place."""
+    """The same, kept until it is asked for other counts or for these after a change in place."""
     return transposed(x)
 
 

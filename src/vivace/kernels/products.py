@@ -1,4 +1,4 @@
-"""Product of a CSR matrix and a dense one, on the processor: a non-zero meets the whole of a short row.
+"""Product of a CSR matrix and a dense one, on the processor: each non-zero multiplies a whole short row.
 
 Counts times weights are such a product, and so is the gradient by the weights: the counts transposed,
 times the gradient by what came out.

@@ -249,7 +249,7 @@ def poisson_counts(n, wide):
 
 @compiled
 def nb_counts(n, wide):
-    """The RESULTS of what is GIVEN, in float64.
+    """RESULTS of the first ``n`` counts from what is GIVEN, in float64.
 
     The gamma functions are shifted by 4 and taken from Stirling's series: ``z`` are the shifted
     arguments, ``r`` their inverses, all from one division. What is left of the shift, and the
@@ -361,7 +361,7 @@ def widen(n, narrow, smallest, wide, places):
 
 @compiled
 def put_back(n_wide, wide, places, narrow):
-    """Results of those in float64 to where they came from."""
+    """Write the results in float64 back to where their counts came from."""
     for j in range(n_wide):
         for section in RESULTS:
             narrow[section + places[j]] = wide[section + j]
@@ -437,14 +437,14 @@ def correct_nonzeros(
 
 @compiled
 def add(bias, row):
-    """In place; a bias of no genes is none."""
+    """Add a bias to a row in place; one of no genes adds nothing."""
     for i in range(bias.shape[0]):
         row[i] += bias[i]
 
 
 @compiled(allocates=True)
 def row_or_scratch(wanted, row, scratch):
-    """Where a gradient goes."""
+    """Where a gradient is written: its row if it is wanted, else scratch memory."""
     return wanted[row] if wanted.shape[0] else scratch
 
 

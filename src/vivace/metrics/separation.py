@@ -9,7 +9,7 @@ import numpy as np
 
 from vivace.metrics._neighbours import as_codes, as_latent, check_k, need_two
 
-BLOCK_MIB = 32
+BLOCK_MIB = 8
 """Memory for distances, which are computed in blocks of cells."""
 
 

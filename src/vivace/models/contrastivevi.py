@@ -459,7 +459,7 @@ class ContrastiveVI(BaseModel):
         return expression.latent_library_size(cells, batches, give_mean=give_mean)
 
     def get_condition_summary(self, batch_size: int | None = None) -> pd.DataFrame:
-        """How background and each target condition fare, one row each.
+        """Size, fit and separation of the background and of each target condition, one row each.
 
         Parameters
         ----------
@@ -470,9 +470,9 @@ class ContrastiveVI(BaseModel):
         -------
         DataFrame with ``n_cells``, ``n_held_out``, ``elbo`` (held-out cells, or all where none were
         held out; nats per cell, higher is better), ``salient_norm`` (mean length of the salient state)
-        and, for conditions, how well 15 neighbours tell a cell of it from a background cell in each
-        latent space (``salient_separation``, ``background_separation``: balanced accuracy, 0.5 is
-        chance).
+        and, for conditions, ``salient_separation`` and ``background_separation``: the balanced accuracy
+        of predicting from its 15 nearest neighbours in that latent space whether a cell is of the
+        condition or of the background (0.5 is chance).
         """
         means = latent.latent_mean(
             Population(self.module, salient=True), self._loader(None, None, batch_size)

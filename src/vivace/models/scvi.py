@@ -503,9 +503,10 @@ class SCVI(BaseModel):
     def minify_adata(self) -> Any:
         """Keep each cell's posterior and library size instead of its counts.
 
-        The model goes on with the small cells: latent space, denoised expression and simulated counts
-        stay as they were; what compares with counts (ELBO, marginal likelihood, training, differential
-        expression) then needs ``adata=`` with counts of a model that was not minified.
+        From then on the model uses the object without counts. Latent space, denoised expression and
+        simulated counts stay as they were; what compares with counts (ELBO, marginal likelihood,
+        training, differential expression) then needs ``adata=`` with counts of a model that was not
+        minified.
 
         Returns
         -------

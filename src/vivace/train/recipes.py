@@ -27,10 +27,10 @@ SCVI_PASSES = 11
 SCVI_PASSES_BATCHES = 20
 """The same where there are batches, which go on mixing while all else is learned already."""
 SCVI_FEW = 1200
-"""Fewer cells come in smaller minibatches, for the steps that learning takes, and again as often as
-makes up for their number ..."""
+"""With fewer cells than this, minibatches have 32 cells, so that an epoch has enough steps. The cells
+are then passed over more often, in proportion to how few they are."""
 SCVI_PASSES_FEW = 30
-"""... but not more often than this: they would over-fit."""
+"""The most passes that few cells get for that reason: with more, the model over-fits."""
 SCVI_LEAST_STEPS = 200
 """Steps that even the smallest data set gets."""
 
