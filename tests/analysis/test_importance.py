@@ -12,6 +12,7 @@ from vivace._types import Keys
 from vivace.analysis.importance import (
     ImportanceOptions,
     _terms,
+    _warn_of_few,
     importance_scales,
     log_importance_weights,
     normalised_weights,
@@ -221,3 +222,13 @@ def test_too_few_effective_draws_are_told(model):
             weights="importance",
             importance_weighting_kwargs=FEW,
         )
+
+
+def test_weights_are_worth_as_many_draws_as_their_squares_tell(recwarn):
+    """1 / sum w^2: two of a hundred that share all the weight are worth two."""
+    _warn_of_few(torch.full((100,), 0.01, dtype=torch.float64))
+    assert not recwarn
+    weights = torch.zeros(100, dtype=torch.float64)
+    weights[[3, 70]] = 0.5
+    with pytest.warns(VivaceWarning, match="100 draws are worth 2:"):
+        _warn_of_few(weights)

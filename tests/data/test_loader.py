@@ -23,7 +23,15 @@ def rows_of(loader: Loader, epoch: int) -> list[list[int]]:
 
 @pytest.mark.parametrize(
     ("n", "size", "sizes"),
-    [(10, 4, [4, 4, 4]), (9, 4, [4, 4, 4]), (11, 4, [4, 4, 4]), (8, 4, [4, 4]), (3, 4, [3]), (1, 4, [1]), (4, 4, [4])],
+    [
+        (10, 4, [4, 4, 4]),
+        (9, 4, [4, 4, 4]),
+        (11, 4, [4, 4, 4]),
+        (8, 4, [4, 4]),
+        (3, 4, [3]),
+        (1, 4, [1]),
+        (4, 4, [4]),
+    ],
 )
 def test_training_minibatches_are_full_and_cover_all(n, size, sizes):
     loader = Loader(FakeCells(), np.arange(n) + 100, size, shuffle=True)
