@@ -171,6 +171,16 @@ def test_rows_by_mask_numbers_and_query():
     assert [r.tolist() for r in plan.sets] == [[2, 3], [0, 1]]
 
 
+def test_the_first_side_is_group1_and_the_second_group2():
+    obs = pd.DataFrame({"kind": list("abcab")})
+    plan = make_plan(obs, "kind", group1=["a", "b"], group2="c")
+    found = [
+        ([plan.sets[i].tolist() for i in c.first], [plan.sets[i].tolist() for i in c.second])
+        for c in plan.comparisons
+    ]
+    assert found == [([[0, 3]], [[2]]), ([[1, 4]], [[2]])]
+
+
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
@@ -184,6 +194,8 @@ def test_rows_by_mask_numbers_and_query():
         ({"idx1": "kind == 'z'"}, InvalidArgumentError, "idx1 chooses no cells"),
         ({"idx1": [0, 1, 2]}, InvalidDataError, "idx2 chooses no cells"),
         ({"idx1": [7]}, InvalidArgumentError, r"0 \.\. 2"),
+        ({"idx1": [3]}, InvalidArgumentError, r"0 \.\. 2"),
+        ({"idx1": [-4]}, InvalidArgumentError, r"0 \.\. 2"),
         ({"idx1": [0.5]}, InvalidArgumentError, "row numbers"),
         ({"idx1": [True]}, InvalidArgumentError, "mask of 1 values for 3 cells"),
     ],
@@ -380,6 +392,58 @@ def test_draws_are_paired_inside_each_batch():
             pseudocounts=1.0,
         )
     assert across["lfc_max"].max() > 0.5
+
+
+def test_random_pairs_stay_inside_their_batch():
+    toy = Toy()
+    options = {"mode": "change", "n_samples_overall": 60, "pseudocounts": 1.0}
+    inside = toy.run(
+        batches1=[1, 2], batches2=[1, 2], use_permutation=True, m_permutation=500, **options
+    )
+    assert inside["lfc_max"].max() < 0.1
+
+
+def test_a_set_that_both_sides_need_is_drawn_as_often_as_the_larger_share():
+    """60 draws for one batch on one side, 30 for each of two on the other: 60 pairs."""
+    sizes = []
+
+    def change(scale1, scale2, _):
+        sizes.append(len(scale1))
+        return scale1 - scale2
+
+    with pytest.warns(UserWarning, match="share some batches"):
+        Toy().run(
+            mode="change",
+            n_samples_overall=60,
+            batches1=[1],
+            batches2=[1, 2],
+            change_fn=change,
+            pseudocounts=1.0,
+        )
+    assert set(sizes) == {60}
+
+
+def test_every_cell_of_a_group_can_be_drawn():
+    toy = Toy()
+    toy.run(n_samples_overall=2000)
+    for (rows, _), kind in zip(toy.calls, "abc", strict=True):
+        assert set(rows) == set(np.flatnonzero(toy.obs["kind"] == kind))
+
+
+def test_noise_is_read_off_the_genes_that_are_silent_on_each_side():
+    """Gene 0 is silent in a, gene 1 in b; draws say how high such a gene may come."""
+    counts = np.tile([[0.0, 5.0, 3.0, 2.0], [5.0, 0.0, 3.0, 2.0]], (20, 1))
+    height = np.tile([[0.2, 0.7, 0.9, 0.1], [0.7, 0.4, 0.9, 0.1]], (20, 1))
+    obs = pd.DataFrame({"kind": ["a", "b"] * 20})
+    for one, two in (("a", "b"), ("b", "a")):
+        table = differential_expression(
+            lambda rows, _: height[rows],
+            lambda rows: [counts[rows]],
+            list("wxyz"),
+            make_plan(obs, "kind", one, two),
+            options=DifferentialOptions(mode="change", n_samples_overall=10),
+        )
+        np.testing.assert_allclose(table["pseudocounts"], 0.4 / 4, rtol=1e-6)
 
 
 def test_fewer_draws_than_batches_take_two():

@@ -13,7 +13,8 @@ from vivace.datasets import simulate
 SIZES = {"a": 20, "b": 20, "c": 160}
 SHARE = {"a": 0.5, "b": 0.9, "c": 0.1}
 """Of the first junction of every event; the others share the rest."""
-READS = 200
+READS = {"a": 100, "b": 300, "c": 100}
+"""Of every event in a cell."""
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,9 @@ def model() -> SPLICEVI:
     first = np.array([e not in events[:i] for i, e in enumerate(events)])
     others = np.array([(events == e).sum() - 1 for e in events])
     share = np.array([SHARE[g] for g in group])[:, None]
-    junctions.X = sparse.csr_matrix(
-        np.where(first, share, (1 - share) / others) * READS, dtype="f4"
-    )
+    reads = np.array([READS[g] for g in group])[:, None]
+    usage = np.where(first, share, (1 - share) / others)
+    junctions.X = sparse.csr_matrix(usage * reads, dtype="f4")
     junctions.layers.clear()
     junctions.var["is_first"] = first
     SPLICEVI.setup_mudata(mdata)
@@ -52,8 +53,10 @@ def test_the_rest_counts_its_cells_alike(model: SPLICEVI):
         here = table[table["group1"] == name]
         np.testing.assert_allclose(here["est_prob1"], usage[kind == name].mean(0), atol=0.01)
         np.testing.assert_allclose(here["est_prob2"], usage[kind != name].mean(0), atol=0.03)
-        ratio = model.get_junction_counts().toarray() / READS
+        ratio = model.get_junction_counts().toarray() / [[READS[k]] for k in kind]
         np.testing.assert_allclose(here["emp_prob2"], ratio[kind != name].mean(0), rtol=1e-5)
+    assert (table["n_obs_group1"] == table["group1"].map(SIZES)).all()
+    assert (table["n_obs_group2"] == 200 - table["group1"].map(SIZES)).all()
     rest = table[table["group1"] == "a"].loc[firsts(model), "est_prob2"]
     by_cells = (20 * SHARE["b"] + 160 * SHARE["c"]) / 180
     np.testing.assert_allclose(rest, by_cells, atol=0.05)  # by groups it would be 0.5
@@ -81,3 +84,34 @@ def test_draws_of_both_sides_are_paired_at_random(model: SPLICEVI):
     one_way = share * (1 - share)  # the likelier of up and down
     found = table.loc[firsts(model), "proba_ds"]
     np.testing.assert_allclose(found, one_way, atol=0.03)
+
+
+def test_effects_are_of_the_second_group_less_the_first(model: SPLICEVI):
+    """Of ratios that cells weigh in alike, or by their reads: 300 in a cell of b, 100 in others."""
+    kind = model.adata.obs["kind"].to_numpy()
+    mixed = np.flatnonzero(kind != "a")
+    table = model.differential_splicing(idx1=kind == "a", idx2=mixed, n_samples_overall=50)
+    here = table[firsts(model)]
+    by_cells = (20 * SHARE["b"] + 160 * SHARE["c"]) / 180
+    by_reads = (20 * 300 * SHARE["b"] + 160 * 100 * SHARE["c"]) / (20 * 300 + 160 * 100)
+    np.testing.assert_allclose(here["emp_prob1"], SHARE["a"], rtol=1e-5)
+    np.testing.assert_allclose(here["emp_prob2"], by_cells, rtol=1e-5)
+    np.testing.assert_allclose(here["emp_effect"], by_cells - SHARE["a"], rtol=1e-5)
+    np.testing.assert_allclose(here["read_effect"], by_reads - SHARE["a"], rtol=1e-5)
+    np.testing.assert_allclose(table["effect_size"], table["est_prob2"] - table["est_prob1"])
+
+
+def test_an_event_changes_where_any_of_its_junctions_does(model: SPLICEVI):
+    """From 0.9 to 0.1 of the first junction; each of several others takes up less than 0.5."""
+    table = model.differential_splicing(
+        groupby="kind", group1="b", group2="c", delta=0.5, n_samples_overall=100
+    )
+    first = firsts(model)
+    several = table.groupby("event_id")["event_id"].transform("size").to_numpy() > 2
+    assert (several & ~first).any()
+    np.testing.assert_allclose(table.loc[first, "proba_ds"], 1.0)
+    np.testing.assert_allclose(table.loc[several & ~first, "proba_ds"], 0.0)
+    np.testing.assert_allclose(table["event_proba"], 1.0)
+    largest = table.loc[first, "effect_size"].set_axis(table.loc[first, "event_id"])
+    wanted = -largest.loc[table["event_id"]]
+    np.testing.assert_allclose(table["event_effect"], wanted, rtol=1e-5)

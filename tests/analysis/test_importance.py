@@ -12,6 +12,7 @@ from vivace._types import Keys
 from vivace.analysis.importance import (
     ImportanceOptions,
     _terms,
+    _warn_of_few,
     importance_scales,
     log_importance_weights,
     normalised_weights,
@@ -75,9 +76,10 @@ def test_truncation_caps_the_largest_weight_at_root_n_times_the_mean():
     )
 
 
-def toy(likelihood: str, n_latent: int = 2, n_genes: int = 5, n_cells: int = 6):
+def toy(likelihood: str, n_latent: int = 2, n_genes: int = 5, n_cells: int = 6, **options: str):
     torch.manual_seed(1)
-    vae = VAE(n_genes, n_batch=2, n_latent=n_latent, n_hidden=8, gene_likelihood=likelihood).eval()
+    options |= {"gene_likelihood": likelihood}
+    vae = VAE(n_genes, n_batch=2, n_latent=n_latent, n_hidden=8, **options).eval()
     cells = {
         Keys.X: torch.poisson(3 * torch.rand(n_cells, n_genes)) + torch.eye(n_cells, n_genes),
         Keys.BATCH: torch.arange(n_cells)[:, None] % 2,
@@ -86,10 +88,15 @@ def toy(likelihood: str, n_latent: int = 2, n_genes: int = 5, n_cells: int = 6):
     return vae, cells
 
 
+@pytest.mark.parametrize("latent_distribution", ["normal", "ln"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_terms_are_those_of_the_formula_in_float64(likelihood):
-    """Every pair of a draw and a cell on its own, at the cell's batch and library."""
-    vae, cells = toy(likelihood)
+def test_terms_are_those_of_the_formula_in_float64(likelihood, latent_distribution):
+    """Every pair of a draw and a cell on its own, at the cell's batch and library.
+
+    Densities are of the normal variable; with "ln" its softmax is decoded.
+    """
+    vae, cells = toy(likelihood, latent_distribution=latent_distribution)
+    decoded = (lambda u: u) if latent_distribution == "normal" else lambda u: torch.softmax(u, -1)
     u = torch.randn(9, 2)
     with torch.inference_mode():
         found, _, posterior = _terms(vae, [cells], u, ImportanceOptions(n_mc_samples=5))
@@ -98,7 +105,7 @@ def test_terms_are_those_of_the_formula_in_float64(likelihood):
     for r in range(len(u)):
         for a in range(len(cells[Keys.X])):
             x = cells[Keys.X][a : a + 1]
-            drawn = {"z": u[r : r + 1].double(), "library": x.sum(1, keepdim=True).log()}
+            drawn = {"z": decoded(u[r : r + 1].double()), "library": x.sum(1, keepdim=True).log()}
             one = {k: v[a : a + 1] for k, v in cells.items()}
             px = vae.generative(**vae._get_generative_input(one, drawn))["px"]
             assert found[r, a].item() == pytest.approx(px.log_prob(x).sum().item(), rel=2e-5)
@@ -215,3 +222,13 @@ def test_too_few_effective_draws_are_told(model):
             weights="importance",
             importance_weighting_kwargs=FEW,
         )
+
+
+def test_weights_are_worth_as_many_draws_as_their_squares_tell(recwarn):
+    """1 / sum w^2: two of a hundred that share all the weight are worth two."""
+    _warn_of_few(torch.full((100,), 0.01, dtype=torch.float64))
+    assert not recwarn
+    weights = torch.zeros(100, dtype=torch.float64)
+    weights[[3, 70]] = 0.5
+    with pytest.warns(VivaceWarning, match="100 draws are worth 2:"):
+        _warn_of_few(weights)
