@@ -14,7 +14,7 @@ import torch
 
 from children import kill_after, start, wait
 from toy import Line, Stream
-from vivace._files import replacing
+from vivace._files import replacing, save_tensors
 from vivace.data import Field, Schema
 from vivace.errors import ModelFileError
 from vivace.io import SavedModel, load_parts, save_parts
@@ -130,6 +130,39 @@ def test_a_full_disk_or_a_read_only_folder_leaves_the_old_model(prepare):
         assert wait(start(lambda: expect_refusal(folder), prepare)) == 0
         folder.chmod(0o755)
         check_whole(folder, {1.0})
+
+
+def expect_no_right_to_read(folder: Path) -> None:
+    with pytest.raises(ModelFileError, match="Permission denied"):
+        load_parts(folder)
+
+
+def test_a_folder_that_may_not_be_read_is_said_to_be_so():
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        folder = save_parts(Path(place) / "run", parts(1.0))
+        for closed in (folder, folder / "model.json", next(folder.glob("weights-*"))):
+            open_to = closed.stat().st_mode
+            closed.chmod(0)
+            assert wait(start(lambda: expect_no_right_to_read(folder), no_rights)) == 0
+            closed.chmod(open_to)
+
+
+def expect_no_checkpoint(path: Path) -> None:
+    with pytest.raises(ModelFileError, match="what was there is unchanged"):
+        save_tensors({"w": torch.ones(100, 100)}, path)
+
+
+@pytest.mark.parametrize("prepare", [no_space, no_rights])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(prepare):
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "state"
+        save_tensors({"w": torch.zeros(1)}, path)
+        before = path.read_bytes()
+        Path(place).chmod(0o555)
+        assert wait(start(lambda: expect_no_checkpoint(path), prepare)) == 0
+        Path(place).chmod(0o755)
+        assert [(p.name, p.read_bytes()) for p in Path(place).iterdir()] == [("state", before)]
 
 
 def test_two_processes_saving_to_one_folder_leave_one_whole_model(tmp_path):

@@ -13,6 +13,7 @@ import torch
 
 import vivace
 from vivace.errors import ModelFileError
+from vivace.io.import_scvi import Published, sysvi_weights
 from vivace.io.restricted_pickle import read_pickle
 
 
@@ -140,3 +141,60 @@ def test_what_is_not_there_or_not_known(tmp_path):
     torch.save([1, 2], tmp_path / "model.pt")
     with pytest.raises(ModelFileError, match="does not look like"):
         vivace.import_model(tmp_path)
+
+
+def test_pseudo_inputs_keep_the_order_of_their_columns():
+    codes = torch.tensor(
+        [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8], [2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 4, 5]]
+    )
+    one_hot = {f"prior.u_cat.{i}": torch.eye(10)[codes[:, i]] for i in reversed(range(12))}
+    weights = sysvi_weights(Published("SysVI", {}, {}, {**one_hot, "w": codes}, (), {}, {}))
+    assert weights.keys() == {"w", "prior.codes"}
+    assert torch.equal(weights["prior.codes"], codes)
+
+
+REGISTRY = {"model_name": "SCVI", "field_registries": {"X": {"data_registry": {}}}}
+STRANGE = {
+    "a name that is a list": {"registry_": {**REGISTRY, "model_name": ["SCVI"]}},
+    "no X": {"registry_": {**REGISTRY, "field_registries": {}}},
+    "X that is text": {"registry_": {**REGISTRY, "field_registries": {"X": "X"}}},
+    "options that are a list": {"init_params_": {"non_kwargs": [1], "kwargs": {}}},
+    "options of a number": {"init_params_": {"non_kwargs": {}, "kwargs": {"a": 3}}},
+    "an option of another type": {"init_params_": {"non_kwargs": {"n_hidden": "8"}, "kwargs": {}}},
+    "far too many layers": {"init_params_": {"non_kwargs": {"n_layers": 10**12}, "kwargs": {}}},
+    "a history of text": {"history_": {"elbo_train": "low"}},
+    "a history that is a list": {"history_": [1.0]},
+    "rows of text": {"train_indices_": np.array(["a"], dtype=object)},
+    "rows that are a table": {"train_indices_": pd.DataFrame({"a": ["b"]})},
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_what_no_model_holds_is_refused_in_one_sentence(case: str, tmp_path):
+    with pytest.raises(ModelFileError) as error:
+        vivace.import_model(published(tmp_path / "old", **STRANGE[case]))
+    assert "\n" not in str(error.value)
+
+
+def test_names_of_genes_are_names(tmp_path):
+    folder = published(tmp_path / "old")
+    saved = read_pickle(folder / "model.pt")
+    for names in ([("a", "b"), "c"], [None], [["a"]], 3, {"rna": 3}):
+        torch.save({**saved, "var_names": names}, folder / "model.pt")
+        with pytest.raises(ModelFileError, match="does not look like"):
+            vivace.import_model(folder)
+
+
+def test_a_model_pt_that_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    path = tmp_path / "model.pt"
+    for make in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero"), path.mkdir):
+        make()
+        with pytest.raises(ModelFileError, match="expected a file"):
+            vivace.import_model(tmp_path)
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_the_wave_is_the_home_folder(tmp_path, monkeypatch):
+    published(tmp_path / "old")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert isinstance(vivace.import_model("~/old"), vivace.SCVI)

@@ -79,7 +79,7 @@ def work(place: Path, seed: int, start: int, stop: int) -> None:
         chance.choice(inputs.KINDS)(chance, corpus, folder)
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         signal.alarm(WAITING)
-        found = outcome(folder)
+        found = watched(folder)
         signal.alarm(0)
         signal.setitimer(signal.ITIMER_PROF, 0)
         if peak_bytes() - before > BYTES:
@@ -112,32 +112,48 @@ def outcome(folder: Path) -> str:
     return "loaded"
 
 
+FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.",
+    "pty.",
+    "ctypes.",
+    "socket.",
+)
+CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate")
+watching = False
+
+
+def watched(folder: Path) -> str:
+    """How reading a folder ends, or the end of this process if anything is executed."""
+    global watching
+    watching = True
+    try:
+        return outcome(folder)
+    finally:
+        watching = False
+
+
 def watch(place: Path) -> None:
     """End this process as soon as anything is executed, or written outside ``place``."""
-    forbidden = (
-        "os.system",
-        "os.exec",
-        "os.posix_spawn",
-        "os.fork",
-        "subprocess.Popen",
-        "pty.",
-        "ctypes.",
-        "socket.",
-    )
-    changes = ("os.remove", "os.rename", "os.rmdir", "os.chmod", "os.link", "os.symlink")
 
     def hook(event: str, arguments: tuple) -> None:
-        bad = event.startswith(forbidden)
-        if event == "exec":
-            bad = "<string>" in str(getattr(arguments[0], "co_filename", ""))
-        if event in changes or (event == "open" and writes(arguments)):
-            bad = not str(arguments[0]).startswith((str(place), os.devnull))
-            bad &= not isinstance(arguments[0], int)  # a file that is open already
-        if bad:
+        if watching and is_bad(event, arguments, (str(place), os.devnull)):
             os.write(2, f"{event} {arguments!r:.300}\n".encode())
             os._exit(EXECUTED)
 
     sys.addaudithook(hook)
+
+
+def is_bad(event: str, arguments: tuple, allowed: tuple[str, ...]) -> bool:
+    if event == "exec":  # but for modules, which are imported where they are needed
+        return "<string>" in str(getattr(arguments[0], "co_filename", ""))
+    if event in CHANGES or (event == "open" and writes(arguments)):
+        is_open_already = isinstance(arguments[0], int)
+        return not is_open_already and not str(arguments[0]).startswith(allowed)
+    return event.startswith(FORBIDDEN)
 
 
 def writes(arguments: tuple) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,8 +19,6 @@ MAKE_TENSORS = (
     torch.full,
     torch.rand,
     torch.randn,
-    torch.eye,
-    torch.arange,
 )
 """What modules make their parameters and buffers with."""
 
@@ -75,8 +74,8 @@ class _Limit(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if function in MAKE_TENSORS:
-            sketch = function(*args, **{**kwargs, "device": "meta"})
-            self.n_bytes -= sketch.numel() * sketch.element_size()
+            itemsize = (kwargs.get("dtype") or torch.float32).itemsize
+            self.n_bytes -= math.prod(_size(args, kwargs)) * itemsize
             self.n_tensors -= 1
             if self.n_bytes < 0 or self.n_tensors < 0:
                 msg = (
@@ -85,3 +84,9 @@ class _Limit(TorchFunctionMode):
                 )
                 raise ModelFileError(msg)
         return function(*args, **kwargs)
+
+
+def _size(args: tuple, kwargs: dict[str, Any]) -> Sequence[int]:
+    """The sizes that a tensor is to be made with, given one by one or as one sequence."""
+    first = kwargs.get("size", args[0] if args else ())
+    return first if isinstance(first, Sequence) else args

@@ -22,12 +22,10 @@ MOST_LEVELS = 60
 """How deep values may be nested."""
 TIMES = 4
 """What is built may take this many times the bytes of the file ..."""
-FLOOR = 256 * 2**20
+FLOOR = 64 * 2**20
 """... and this much in any case."""
 EACH = 64
-"""Bytes that any value takes, at about ..."""
-A_CONTAINER = 512
-"""... and a list, a dict or a call, with what is noted of it."""
+"""Bytes that any value takes, at about."""
 
 DICTS = ("collections.OrderedDict", "collections.defaultdict", "builtins.dict")
 """What is read as a plain dict, filled item by item."""
@@ -190,14 +188,14 @@ class Rebuilder:
         is_dict = type(node) is Pairs
         parts = [part for pair in node for part in pair] if is_dict else node
         values, whole = self._values(parts, level)
-        self._spend(A_CONTAINER + EACH * len(values), whole)
+        self._spend(EACH * len(values), whole)
         if is_dict:
             return dict(zip(map(as_key, values[::2]), values[1::2], strict=True)), whole
         return type(node)(values), whole
 
     def _called(self, node: Call, level: int) -> tuple[Any, int]:
         (arguments, state), whole = self._values([node.arguments, node.state], level)
-        self._spend(A_CONTAINER, whole)
+        self._spend(0, whole)
         build = self._builders.get(node.function.name)
         if build is None:
             msg = f"{node.function.name} is no function"

@@ -22,7 +22,9 @@ from vivace.io.damage import blamed_on
 from vivace.io.rebuild import DICTS, STORAGE, Call, Name, Pairs, Rebuilder, known_name
 
 MOST_STEPS = 3_000_000
-"""Instructions a pickle may have: each may take up to a hundred bytes of memory."""
+"""Instructions a pickle may have; a million names of genes and junctions take two each."""
+MOST_CONTAINERS = 200_000
+"""Lists, tuples, dicts and calls among them; a model of scvi-tools has some hundreds."""
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -67,6 +69,7 @@ class Machine:
         self.below: list[list[Any]] = []
         """Stacks under each mark."""
         self.memo: dict[int, Any] = {}
+        self.n_containers = 0
 
     def run(self) -> Any:
         """The value that is left at the end."""
@@ -110,6 +113,14 @@ class Machine:
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
+    def hold(self, container: Any) -> None:
+        """Push a list, a tuple, a dict or the note of a call."""
+        self.n_containers += 1
+        if self.n_containers > MOST_CONTAINERS:
+            msg = f"it has more than {MOST_CONTAINERS} lists, tuples and dicts"
+            raise ValueError(msg)
+        self.stack.append(container)
+
     def mark(self) -> None:
         self.below.append(self.stack)
         self.stack = []
@@ -141,7 +152,7 @@ class Machine:
             msg = "the pickle calls what is no name"
             raise ValueError(msg)
         is_dict = function.name in DICTS and all(type(a) is Name for a in arguments)
-        self.push(Pairs() if is_dict else Call(function, arguments))
+        self.hold(Pairs() if is_dict else Call(function, arguments))
 
     def set_state(self) -> None:
         (state,) = self.last(1)
@@ -174,7 +185,7 @@ class Machine:
         self.push(int.from_bytes(self.take(self.number("<B")), "little", signed=True))
 
     def storage(self) -> None:
-        self.push(Call(STORAGE, tuple(self.last(1))))
+        self.hold(Call(STORAGE, tuple(self.last(1))))
 
 
 STEPS: dict[bytes, Callable[[Machine], Any]] = {
@@ -190,14 +201,14 @@ STEPS: dict[bytes, Callable[[Machine], Any]] = {
     pickle.BINUNICODE: Machine.text,
     pickle.MARK: Machine.mark,
     pickle.EMPTY_TUPLE: lambda m: m.push(()),
-    pickle.TUPLE1: lambda m: m.push(tuple(m.last(1))),
-    pickle.TUPLE2: lambda m: m.push(tuple(m.last(2))),
-    pickle.TUPLE3: lambda m: m.push(tuple(m.last(3))),
-    pickle.TUPLE: lambda m: m.push(tuple(m.marked())),
-    pickle.EMPTY_LIST: lambda m: m.push([]),
+    pickle.TUPLE1: lambda m: m.hold(tuple(m.last(1))),
+    pickle.TUPLE2: lambda m: m.hold(tuple(m.last(2))),
+    pickle.TUPLE3: lambda m: m.hold(tuple(m.last(3))),
+    pickle.TUPLE: lambda m: m.hold(tuple(m.marked())),
+    pickle.EMPTY_LIST: lambda m: m.hold([]),
     pickle.APPEND: lambda m: m.add_items(m.last(1)),
     pickle.APPENDS: lambda m: m.add_items(m.marked()),
-    pickle.EMPTY_DICT: lambda m: m.push(Pairs()),
+    pickle.EMPTY_DICT: lambda m: m.hold(Pairs()),
     pickle.SETITEM: lambda m: m.set_items(m.last(2)),
     pickle.SETITEMS: lambda m: m.set_items(m.marked()),
     pickle.GLOBAL: Machine.name,

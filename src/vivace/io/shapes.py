@@ -87,7 +87,7 @@ def table_of(rule: Rule, names: Rule = TEXT) -> Rule:
     def checked(value: Any, place: str) -> None:
         is_table(value, place)
         for name, item in value.items():
-            names(name, f"a name in {place}")
+            names(name, f"{place}: a name")
             rule(item, f"{place}.{name}")
 
     return checked

@@ -27,6 +27,7 @@ from safetensors.torch import load, save
 from vivace._files import PARTIAL, check_regular, not_saved, open_regular, replacing, user_path
 from vivace.data.schema import Schema
 from vivace.errors import InvalidArgumentError, ModelFileError
+from vivace.io.damage import blamed_on
 from vivace.io.manifest import MOST_BYTES, WEIGHTS_NAME, check_manifest, parse_json
 
 FORMAT_VERSION = 1
@@ -138,9 +139,11 @@ def load_parts(folder: str | Path) -> SavedModel:
     manifest = _read_manifest(folder)
     check_manifest(manifest, f"{folder}: {MANIFEST}")
     tensors = _read_weights(folder, manifest)
+    with blamed_on(f"{folder}: {MANIFEST} is incomplete or altered"):
+        schema = Schema.from_json(json.dumps(manifest["schema"]))
     return SavedModel(
         model=manifest["model"],
-        schema=Schema.from_json(json.dumps(manifest["schema"])),
+        schema=schema,
         options=manifest["options"],
         weights=_part(tensors, "module."),
         arrays={k: _rows(k, v) for k, v in _part(tensors, "array.").items()},
