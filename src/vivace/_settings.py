@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -113,15 +113,12 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def draws(*, of_mean: bool = False) -> Iterator[None]:
-    """Where a question draws: from torch's generator, as the user left it.
+def chance(*, of_mean: bool) -> Iterator[None]:
+    """Where networks draw on the way to an answer.
 
-    The one rule of chance: ``torch.manual_seed`` fixes what questions draw, and asked twice they draw
-    anew. An answer ``of_mean`` is no draw: it is the same every time, and leaves the generator alone,
-    though networks draw on the way to it.
+    The one rule of chance: a question that asks for draws takes them from torch's generator, so that
+    ``torch.manual_seed`` fixes them and asked twice they differ. An answer ``of_mean`` is no draw: it
+    is the same every time, and leaves the generator alone.
     """
-    if not of_mean:
-        yield
-        return
-    with seeded(0):
+    with seeded(0) if of_mean else nullcontext():
         yield

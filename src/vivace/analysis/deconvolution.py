@@ -142,7 +142,7 @@ def fine_probabilities(module: Any, batches: Batches, *, use_mean: bool = True) 
     """Probability of each sub-type, (N, n_fine_labels), from each cell's state."""
     blocks = []
     for tensors in batches:
-        outputs = infer(module, tensors)
+        outputs = infer(module, tensors, of_mean=use_mean)
         z = outputs["qz"].loc if use_mean else outputs["z"]
         logits = module.classify(z, tensors[Keys.LABELS])
         blocks.append(torch.softmax(logits, dim=-1).cpu().numpy())
@@ -170,7 +170,7 @@ def losses_by_type(module: Any, batches: Batches, labels: Sequence[str]) -> dict
 def _encode(module: Any, tensors: Any) -> tuple[torch.Tensor, Any]:
     """Encoder input of the observed spots, (1, B, M), and the minibatch on the module's device."""
     tensors = to_device(tensors, module.device)
-    qz = module.inference(**module._get_inference_input(tensors))["qz"]
+    qz = infer(module, tensors, of_mean=True)["qz"]
     return qz.loc[:1], tensors  # the mean: answers do not vary
 
 

@@ -60,7 +60,7 @@ def normalized_expression(
     key, factor = ("mu", 1.0) if library_size == "latent" else ("scale", float(library_size))
     blocks = []
     for tensors in batches:
-        outputs = infer(module, tensors, n_samples=n_samples)
+        outputs = infer(module, tensors, of_mean=use_mean, n_samples=n_samples)
         if use_mean:
             outputs = {**outputs, "z": outputs["qz"].loc.expand_as(outputs["z"])}
         decoded = [
@@ -118,7 +118,7 @@ def latent_library_size(
     """
     sizes = []
     for tensors in batches:
-        outputs = infer(module, tensors)
+        outputs = infer(module, tensors, of_mean=give_mean)
         ql = outputs["ql"]
         log_size = outputs["library"]
         if give_mean and ql is not None:

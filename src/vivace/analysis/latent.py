@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from torch.distributions import Normal
 
+from vivace._settings import chance
 from vivace.modules.base import BaseModule, to_device
 
 Batches = Iterable[Any]
 
 
-def infer(module: BaseModule, tensors: Any, **kwargs) -> dict:
-    """Inference outputs of a minibatch, on the module's device."""
+def infer(module: BaseModule, tensors: Any, *, of_mean: bool = False, **kwargs) -> dict:
+    """Inference outputs of a minibatch, on the module's device; ``of_mean`` if no draw is asked for."""
     tensors = to_device(tensors, module.device)
-    return module.inference(**module._get_inference_input(tensors), **kwargs)
+    with chance(of_mean=of_mean):
+        return module.inference(**module._get_inference_input(tensors), **kwargs)
 
 
 @torch.inference_mode()
@@ -26,13 +28,14 @@ def latent_distribution(module: BaseModule, batches: Batches) -> tuple[np.ndarra
 
     For a logistic normal latent space, those of the normal variable before its softmax.
     """
-    posteriors = [infer(module, tensors)["qz"] for tensors in batches]
+    posteriors = [infer(module, tensors, of_mean=True)["qz"] for tensors in batches]
     means = torch.cat([qz.loc for qz in posteriors])
     variances = torch.cat([qz.scale**2 for qz in posteriors])
     return means.cpu().numpy(), variances.cpu().numpy()
 
 
 @torch.inference_mode()
+@chance(of_mean=True)
 def latent_mean(module: BaseModule, batches: Batches, mc_samples: int = 5000) -> np.ndarray:
     """Posterior mean of each cell, (N, L) float32.
 

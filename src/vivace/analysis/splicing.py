@@ -49,7 +49,7 @@ def usage_draws(
     entries: splicing.Entries | None = None,
 ) -> torch.Tensor:
     """Expected ratios of a minibatch, averaged over batches: (..., B, J), or (..., E) at entries."""
-    outputs = infer(module, tensors, n_samples=n_samples)
+    outputs = infer(module, tensors, of_mean=use_mean, n_samples=n_samples)
     if use_mean:
         outputs = {**outputs, "z": module.latent_of(outputs["qz_m"]).expand_as(outputs["z"])}
     decoded = []

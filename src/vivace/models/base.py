@@ -325,10 +325,9 @@ class BaseModel(ABC):
 
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
-        unknown = [k for k in given or {} if k not in SPLIT_OPTIONS]
-        if unknown:
-            raise missing_key("datasplitter_kwargs", unknown[0], "the known options", SPLIT_OPTIONS)
-        return dict(given or {})
+        options = read_options("datasplitter_kwargs", given)
+        check_names("datasplitter_kwargs", options, SPLIT_OPTIONS)
+        return options
 
     def _training_batches(
         self, split_kwargs: dict[str, Any], options: TrainOptions
@@ -419,6 +418,7 @@ class BaseModel(ABC):
         return save_parts(folder, parts, overwrite=overwrite)
 
     @classmethod
+    @behind_door
     def load(cls, folder: str | Path, adata: Any = None) -> Self:
         """Load a model of this class.
 
@@ -479,7 +479,11 @@ class BaseModel(ABC):
 
 def loss_options(module: BaseModule) -> list[str]:
     """Arguments of a module's loss that are numbers to choose, not what the verbs before it answered."""
-    return [name for name, default in arguments_of(type(module).loss).items() if default is not Parameter.empty]
+    return [
+        name
+        for name, default in arguments_of(type(module).loss).items()
+        if default is not Parameter.empty
+    ]
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -518,7 +518,7 @@ class ContrastiveVI(BaseModel):
         (S, n, G) arrays for ``n_samples > 1`` without ``return_mean``; (n_samples_overall, G) arrays.
         """
         rows = self._drawn_rows(adata, indices, n_samples, n_samples_overall)
-        seed = answers.draw_seed()
+        seed = 0 if use_mean else answers.draw_seed()  # both sides from the same background state
         found = {}
         for kind in KINDS:
             with seeded(seed):

@@ -15,11 +15,25 @@ from vivace.train import TrainOptions
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 BUILDING = ("__init__", "from_model", "from_rna_model")
 """Verbs that pass further options on to the module."""
-FROM_DATA = frozenset(
-    "n_input n_batch n_labels n_continuous_cov n_cats_per_cov n_fine_labels n_spots n_obs n_genes "
-    "n_input_genes n_input_junctions event_index pseudoinput_data use_size_factor_key "
-    "library_log_means library_log_vars ct_weight self".split()
-)
+FROM_DATA = {
+    "n_input",
+    "n_batch",
+    "n_labels",
+    "n_continuous_cov",
+    "n_cats_per_cov",
+    "n_fine_labels",
+    "n_spots",
+    "n_obs",
+    "n_genes",
+    "n_input_genes",
+    "n_input_junctions",
+    "event_index",
+    "pseudoinput_data",
+    "use_size_factor_key",
+    "library_log_means",
+    "library_log_vars",
+    "ct_weight",
+}
 """Arguments of modules that models read from the data, and no user gives."""
 
 
@@ -36,15 +50,15 @@ def put_door(model: type) -> None:
 
 def behind_door(verb: Callable) -> Callable:
     """``verb`` with its numbers read, unknown names refused, and torch as it starts."""
-    parameters = [p for p in inspect.signature(verb).parameters.values() if p.kind in NAMED]
-    defaults = {p.name: p.default for p in parameters}
-    order = [p.name for p in parameters if p.kind is NAMED[0]][1:]
-    takes_more = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(verb).parameters.values())
+    parameters = list(inspect.signature(verb).parameters.values())[1:]
+    defaults = arguments_of(verb)
+    order = [p.name for p in parameters if p.kind is NAMED[0]]
+    takes_more = any(p.kind is p.VAR_KEYWORD for p in parameters)
 
     @wraps(verb)
     def through_door(owner: Any, *args: Any, **kwargs: Any) -> Any:
         model = owner if isinstance(owner, type) else type(owner)
-        known = defaults | (_further(model, verb.__name__) if takes_more else {})
+        known = (_further(model, verb.__name__) if takes_more else {}) | defaults
         if known.keys() > defaults.keys() or not takes_more:
             check_names(_words(model, verb.__name__), kwargs, known)
         named = [read_option(n, v, known[n]) for n, v in zip(order, args, strict=False)]

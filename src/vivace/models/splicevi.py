@@ -13,7 +13,7 @@ import torch
 from scipy import sparse
 from scipy.stats import beta
 
-from vivace._settings import seeded, settings
+from vivace._settings import settings
 from vivace._types import Keys
 from vivace.analysis import (
     differential,
@@ -395,9 +395,9 @@ event_dropout, psi_input
             msg = f'modality="{modality}" was asked of a model with fully_paired=True; use "joint"'
             raise InvalidArgumentError(msg)
         found = []
-        with torch.inference_mode(), seeded(settings.seed):
+        with torch.inference_mode():
             for tensors in self._loader(adata, indices, batch_size):
-                outputs = latent.infer(self.module, tensors)
+                outputs = latent.infer(self.module, tensors, of_mean=give_mean)
                 if give_mean:
                     found.append(self.module.latent_of(outputs[MODALITIES[modality]]))
                 else:
@@ -410,7 +410,7 @@ event_dropout, psi_input
         """``{"expression": (n,)}``: natural log of the library size of each cell."""
         with torch.inference_mode():
             found = [
-                latent.infer(self.module, tensors)["libsize_expr"][:, 0]
+                latent.infer(self.module, tensors, of_mean=True)["libsize_expr"][:, 0]
                 for tensors in self._loader(adata, indices, batch_size)
             ]
         return {"expression": torch.cat(found).cpu().numpy()}
@@ -457,15 +457,14 @@ event_dropout, psi_input
         """
         rows = self._drawn_rows(adata, indices, n_samples_overall)
         genes = self._gene_positions(gene_list)
-        with seeded(settings.seed):
-            values = expression.normalized_expression(
-                self.module,
-                self._loader(adata, rows, batch_size),
-                transform_batch=self._batch_codes(transform_batch),
-                genes=genes,
-                n_samples=n_samples,
-                use_mean=use_z_mean and n_samples == 1,
-            )
+        values = expression.normalized_expression(
+            self.module,
+            self._loader(adata, rows, batch_size),
+            transform_batch=self._batch_codes(transform_batch),
+            genes=genes,
+            n_samples=n_samples,
+            use_mean=use_z_mean and n_samples == 1,
+        )
         names = self.var_names if genes is None else self.var_names[genes]
         return answers.cells_table(
             self, values, adata, rows, names, average=return_mean, as_array=return_numpy
@@ -503,8 +502,7 @@ event_dropout, psi_input
 
         which = (groupby, group1, group2, idx1, idx2)
         batches = answers.batches_to_decode(self, batch_correction, batchid1, batchid2)
-        with seeded(settings.seed):
-            return answers.compare_groups(self, adata, draw_scales, which, batches, options)
+        return answers.compare_groups(self, adata, draw_scales, which, batches, options)
 
     # splicing -----------------------------------------------------------------------------------
 
@@ -567,22 +565,21 @@ return_mean, return_numpy
             "use_mean": use_z_mean and n_samples == 1,
         }
         columns = self._junction_positions(junction_list)
-        with seeded(settings.seed):
-            if entries is not None:
-                found = splicing.splicing_at(self.module, loader, *entries, **shared)
-                return found["p" if mode == "decoder" else "psi"]
-            if observed_only:
-                shared["n_samples"] = 1
-                return splicing.observed_splicing(self.module, loader, mode=mode, **shared)
-            blocks = splicing.splicing_blocks(
-                self.module, loader, mode=mode, junctions=columns, **shared
-            )
-            if n_samples > 1 and return_mean:
-                blocks = (block.mean(0) for block in blocks)
-            n_columns = self.n_junctions if columns is None else len(columns)
-            if out is not None:
-                return splicing.collect(blocks, (loader.n_obs, n_columns), out)
-            values = splicing.collect(blocks, (loader.n_obs, n_columns), None)
+        if entries is not None:
+            found = splicing.splicing_at(self.module, loader, *entries, **shared)
+            return found["p" if mode == "decoder" else "psi"]
+        if observed_only:
+            shared["n_samples"] = 1
+            return splicing.observed_splicing(self.module, loader, mode=mode, **shared)
+        blocks = splicing.splicing_blocks(
+            self.module, loader, mode=mode, junctions=columns, **shared
+        )
+        if n_samples > 1 and return_mean:
+            blocks = (block.mean(0) for block in blocks)
+        n_columns = self.n_junctions if columns is None else len(columns)
+        if out is not None:
+            return splicing.collect(blocks, (loader.n_obs, n_columns), out)
+        values = splicing.collect(blocks, (loader.n_obs, n_columns), None)
         names = self.junction_names if columns is None else self.junction_names[columns]
         return answers.cells_table(
             self, values, adata, rows, names, average=False, as_array=return_numpy
@@ -629,16 +626,15 @@ return_mean, return_numpy
             raise InvalidArgumentError(msg)
         cells, junctions = np.asarray(cells), np.asarray(junctions)
         rows, where = np.unique(cells, return_inverse=True)
-        with seeded(settings.seed):
-            found = splicing.splicing_at(
-                self.module,
-                self._loader(adata, rows, batch_size),
-                where,
-                junctions,
-                n_samples=n_samples,
-                use_mean=False,
-                transform_batch=self._batch_codes(transform_batch),
-            )
+        found = splicing.splicing_at(
+            self.module,
+            self._loader(adata, rows, batch_size),
+            where,
+            junctions,
+            n_samples=n_samples,
+            use_mean=False,
+            transform_batch=self._batch_codes(transform_batch),
+        )
         mean = found["psi"].clip(1e-9, 1 - 1e-9)
         variance = np.minimum(found["variance"], mean * (1 - mean) * (1 - 1e-9))
         weight = mean * (1 - mean) / np.maximum(variance, 1e-12) - 1
@@ -705,17 +701,16 @@ return_mean, return_numpy
         gene = next((name for name in ("gene_name", "gene") if name in known), None)
         if gene is not None:
             var["gene_name"] = known.loc[self.junction_names, gene].to_numpy()
-        with seeded(settings.seed):
-            return differential_splicing.differential_splicing(
-                self.module,
-                lambda rows: self._loader(adata, rows, batch_size),
-                self.get_junction_counts(adata),
-                var,
-                plan,
-                options=options,
-                batch=self._batch_codes(transform_batch)[0],
-                rng=np.random.default_rng(settings.seed),
-            )
+        return differential_splicing.differential_splicing(
+            self.module,
+            lambda rows: self._loader(adata, rows, batch_size),
+            self.get_junction_counts(adata),
+            var,
+            plan,
+            options=options,
+            batch=self._batch_codes(transform_batch)[0],
+            rng=np.random.default_rng(answers.draw_seed()),
+        )
 
     # quality of the fit -------------------------------------------------------------------------
 
@@ -727,8 +722,7 @@ return_mean, return_numpy
         return_mean: bool = True,
     ) -> torch.Tensor:
         """Evidence lower bound less the alignment penalty, nats, higher is better; 0-d or (n,)."""
-        with seeded(settings.seed):
-            elbo = fit_quality.cell_elbo(self.module, self._loader(adata, indices, batch_size))
+        elbo = fit_quality.cell_elbo(self.module, self._loader(adata, indices, batch_size))
         return elbo.mean() if return_mean else elbo
 
     def get_reconstruction_error(
@@ -739,10 +733,9 @@ return_mean, return_numpy
         return_mean: bool = True,
     ) -> dict[str, torch.Tensor]:
         """Negative log-likelihood of gene counts and of junction counts given z, nats."""
-        with seeded(settings.seed):
-            errors = fit_quality.reconstruction_errors(
-                self.module, self._loader(adata, indices, batch_size)
-            )
+        errors = fit_quality.reconstruction_errors(
+            self.module, self._loader(adata, indices, batch_size)
+        )
         return {k: v.mean() if return_mean else v for k, v in errors.items()}
 
     # query mapping ------------------------------------------------------------------------------
@@ -793,7 +786,7 @@ return_mean, return_numpy
         rows = self._rows(self._cells(adata), indices)
         if n_samples_overall is None:
             return rows
-        return np.random.default_rng(settings.seed).choice(rows, n_samples_overall)
+        return np.random.default_rng(answers.draw_seed()).choice(rows, n_samples_overall)
 
     def _junction_positions(self, junction_list: Sequence[str] | None) -> np.ndarray | None:
         if junction_list is None:
