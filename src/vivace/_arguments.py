@@ -25,7 +25,7 @@ class Range:
     Attributes
     ----------
     low, high
-        Smallest and largest; finite numbers that fit into 64 bits, whatever they are.
+        Smallest and largest; only finite numbers that fit into 64 bits, whatever they are.
     above, below
         ``low`` and ``high`` themselves are out of range.
     whole
@@ -41,7 +41,7 @@ class Range:
     a number in [0, 1)
     """
 
-    low: float = -math.inf
+    low: float
     high: float = math.inf
     above: bool = False
     below: bool = False
@@ -51,26 +51,30 @@ class Range:
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
-        if self.low > -math.inf and self.high < math.inf:
-            ends = (
-                f"{'(' if self.above else '['}{self.low}, {self.high}{')' if self.below else ']'}"
-            )
-            kind += f" in {ends}"
-        elif self.low > -math.inf:
-            kind += f" {'>' if self.above else '>='} {self.low}"
         others = [repr(word) for word in self.words] + ["None"] * self.none
-        return " or ".join([kind, *others])
+        return " or ".join([f"{kind} {self.ends}", *others])
+
+    @property
+    def ends(self) -> str:
+        """The range in signs."""
+        if self.high == math.inf:
+            return f"{'>' if self.above else '>='} {self.low}"
+        return f"in {'(' if self.above else '['}{self.low}, {self.high}{')' if self.below else ']'}"
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is a number of the kind wanted, in range or not."""
+        if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) < LARGEST:
+            return False
+        return not self.whole or value == int(value)
 
     def holds(self, value: float) -> bool:
         """Whether a number is in range."""
-        if not abs(value) < LARGEST or (self.whole and value != int(value)):
-            return False
         over = value > self.low if self.above else value >= self.low
         return over and (value < self.high if self.below else value <= self.high)
 
 
-COUNT = Range(1, whole=True)
-COUNT_OR_NONE = Range(1, whole=True, none=True)
+COUNT = Range(0, above=True, whole=True)
+COUNT_OR_NONE = Range(0, above=True, whole=True, none=True)
 FROM_ZERO = Range(0, whole=True)
 WEIGHT = Range(0)
 POSITIVE = Range(0, above=True)
@@ -168,10 +172,11 @@ def read_number(argument: str, value: Any, rule: Range) -> Any:
     if (value is None and rule.none) or (isinstance(value, str) and value in rule.words):
         return value
     number = _plain(value)
-    if isinstance(number, bool) or not isinstance(number, Real) or not rule.holds(number):
+    if not rule.fits(number):
         raise _refused(argument, value, rule)
-    number = number if isinstance(number, int) else float(number)
-    return int(number) if rule.whole else number
+    if not rule.holds(number):
+        raise _refused(argument, value, rule.ends)
+    return int(number) if rule.whole or isinstance(number, int) else float(number)
 
 
 def _plain(value: Any) -> Any:

@@ -30,7 +30,7 @@ NO_NUMBERS = [True, np.True_, "10", "", [10], np.array([10]), b"1", 1j, object()
     "value", [*NO_NUMBERS, None, 10.5, float("nan"), float("inf"), 0, -3, 10**400]
 )
 def test_a_size_is_a_whole_number_above_zero(value: Any):
-    with pytest.raises(InvalidArgumentError, match=r"n_latent=.* must be a whole number >= 1"):
+    with pytest.raises(InvalidArgumentError, match=r"n_latent=.* must be (a whole number )?> 0"):
         read_option("n_latent", value)
 
 
@@ -166,7 +166,7 @@ def test_training_refuses_what_it_does_not_know(models: dict[str, Any], name: st
         ({"datasplitter_kwargs": {"external": 1}}, '"external_indexing"'),
         ({"datasplitter_kwargs": 5}, "must be a dict"),
         ({"lr": float("nan")}, "lr=nan"),
-        ({"seed": -1}, "seed=-1 must be a whole number in"),
+        ({"seed": -1}, "seed=-1 must be in"),
         ({"seed": 2**40}, "seed="),
         ({"max_epochs": 0}, "max_epochs=0"),
         ({"train_size": "0.9"}, "train_size="),
@@ -196,7 +196,7 @@ def test_questions_read_their_numbers(models: dict[str, Any]):
     model.train(max_epochs=1, progress=False)
     assert model.get_normalized_expression(n_samples=2.0, return_mean=False).shape == (2, 120, 30)
     for wrong, words in (
-        ({"n_samples": 0}, "n_samples=0 must be a whole number >= 1"),
+        ({"n_samples": 0}, "n_samples=0 must be > 0"),
         ({"batch_size": -1}, "batch_size=-1"),
         ({"library_size": "latents"}, "library_size="),
         ({"return_numpy": "no"}, "must be True or False"),

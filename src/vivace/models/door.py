@@ -39,13 +39,16 @@ FROM_DATA = {
 
 def put_door(model: type) -> None:
     """Lead constructor, questions and classmethods of a class through the door, but not its setup."""
+    doors: dict[Callable, Callable] = {}  # two names of one verb stay one
     for name, verb in list(vars(model).items()):
         if name.startswith("_") and name != "__init__":
             continue
         if inspect.isfunction(verb):
             setattr(model, name, behind_door(verb))
         elif isinstance(verb, classmethod) and not name.startswith("setup_"):
-            setattr(model, name, classmethod(behind_door(verb.__func__)))
+            function = verb.__func__
+            doors[function] = doors.get(function) or behind_door(function)
+            setattr(model, name, classmethod(doors[function]))
 
 
 def behind_door(verb: Callable) -> Callable:
@@ -96,8 +99,9 @@ def _passed_on(module: type) -> dict[str, Any]:
     """Arguments of a class and, where it passes further ones on, of its base."""
     found: dict[str, Any] = {}
     for base in (c for c in module.__mro__ if "__init__" in vars(c)):
-        found = arguments_of(base.__init__) | found
-        kinds = [p.kind for p in inspect.signature(base.__init__).parameters.values()]
+        initialise = vars(base)["__init__"]
+        found = arguments_of(initialise) | found
+        kinds = [p.kind for p in inspect.signature(initialise).parameters.values()]
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             break
     return found
