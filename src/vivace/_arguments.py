@@ -65,7 +65,7 @@ class Range:
         """Whether it is a number of the kind wanted, in range or not."""
         if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) < LARGEST:
             return False
-        return not self.whole or value == int(value)
+        return not self.whole or float(value).is_integer()
 
     def holds(self, value: float) -> bool:
         """Whether a number is in range."""
