@@ -6,6 +6,7 @@ An option means the same wherever it is an argument, so that its range stands he
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -24,7 +25,7 @@ class Range:
     Attributes
     ----------
     low, high
-        Smallest and largest; finite numbers that fit into 64 bits, whatever they are.
+        Smallest and largest; only finite numbers that fit into 64 bits, whatever they are.
     above, below
         ``low`` and ``high`` themselves are out of range.
     whole
@@ -40,7 +41,7 @@ class Range:
     a number in [0, 1)
     """
 
-    low: float = -math.inf
+    low: float
     high: float = math.inf
     above: bool = False
     below: bool = False
@@ -50,26 +51,30 @@ class Range:
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
-        if self.low > -math.inf and self.high < math.inf:
-            ends = (
-                f"{'(' if self.above else '['}{self.low}, {self.high}{')' if self.below else ']'}"
-            )
-            kind += f" in {ends}"
-        elif self.low > -math.inf:
-            kind += f" {'>' if self.above else '>='} {self.low}"
         others = [repr(word) for word in self.words] + ["None"] * self.none
-        return " or ".join([kind, *others])
+        return " or ".join([f"{kind} {self.ends}", *others])
+
+    @property
+    def ends(self) -> str:
+        """The range in signs."""
+        if self.high == math.inf:
+            return f"{'>' if self.above else '>='} {self.low}"
+        return f"in {'(' if self.above else '['}{self.low}, {self.high}{')' if self.below else ']'}"
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is a number of the kind wanted, in range or not."""
+        if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) < LARGEST:
+            return False
+        return not self.whole or float(value).is_integer()
 
     def holds(self, value: float) -> bool:
         """Whether a number is in range."""
-        if not abs(value) < LARGEST or (self.whole and value != int(value)):
-            return False
         over = value > self.low if self.above else value >= self.low
         return over and (value < self.high if self.below else value <= self.high)
 
 
-COUNT = Range(1, whole=True)
-COUNT_OR_NONE = Range(1, whole=True, none=True)
+COUNT = Range(0, above=True, whole=True)
+COUNT_OR_NONE = Range(0, above=True, whole=True, none=True)
 FROM_ZERO = Range(0, whole=True)
 WEIGHT = Range(0)
 POSITIVE = Range(0, above=True)
@@ -78,111 +83,59 @@ LEVEL = Range(0, 1, above=True, below=True)
 SEED = Range(0, 2**32 - 1, whole=True)
 """What torch, numpy and scikit-learn all take."""
 
+
+def _each(names: str, rule: Range) -> dict[str, Range]:
+    return dict.fromkeys(names.split(), rule)
+
+
 RULES: dict[str, Range] = {
     # sizes of networks
-    **dict.fromkeys(
-        [
-            "n_hidden",
-            "n_latent",
-            "n_layers",
-            "n_background_latent",
-            "n_salient_latent",
-            "n_layers_encoder",
-            "n_layers_decoder",
-            "n_latent_amortization",
-            "code_dim",
-            "h_hidden_dim",
-            "encoder_hidden_dim",
-            "n_prior_components",
-            "num_classes_mog",
-            "n_states_per_label",
-            "n_samples_augmentation",
-            "n_genes",
-            "n_junctions",
-        ],
+    **_each(
+        "n_hidden n_latent n_layers n_background_latent n_salient_latent n_layers_encoder "
+        "n_layers_decoder n_latent_amortization code_dim h_hidden_dim encoder_hidden_dim "
+        "n_prior_components num_classes_mog n_states_per_label n_samples_augmentation "
+        "n_genes n_junctions",
         COUNT,
     ),
-    "add_celltypes": FROM_ZERO,
-    "max_nobs": Range(-1, whole=True),
-    **dict.fromkeys(
-        ["dropout_rate", "dropout_decoder", "dropout_amortization", "event_dropout"], DROPOUT
-    ),
+    **_each("add_celltypes", FROM_ZERO),
+    **_each("max_nobs", Range(-1, whole=True)),
+    **_each("dropout_rate dropout_decoder dropout_amortization event_dropout", DROPOUT),
     # terms of a loss
-    **dict.fromkeys(
-        [
-            "wasserstein_penalty",
-            "joint_embedding_weight",
-            "lambda_off_diag",
-            "reconstruction_weight",
-            "variance_weight",
-            "splicing_loss_weight",
-            "modality_penalty_weight",
-            "lambda_prior",
-            "phi_floor",
-            "kl_weight",
-            "min_kl_weight",
-            "max_kl_weight",
-            "classification_ratio",
-            "z_distance_cycle_weight",
-            "ct_sparsity_weight",
-            "weighting_augmentation",
-            "weighting_smoothing",
-            "eta_reg",
-            "beta_reg",
-            "weighting_kl_latent",
-            "reconst_weight",
-        ],
+    **_each(
+        "wasserstein_penalty joint_embedding_weight lambda_off_diag reconstruction_weight "
+        "variance_weight splicing_loss_weight modality_penalty_weight lambda_prior phi_floor "
+        "kl_weight min_kl_weight max_kl_weight classification_ratio z_distance_cycle_weight "
+        "ct_sparsity_weight weighting_augmentation weighting_smoothing eta_reg beta_reg "
+        "weighting_kl_latent reconst_weight",
         WEIGHT,
     ),
-    **dict.fromkeys(
-        [
-            "min_library_size",
-            "phi_prior_shape",
-            "phi_prior_rate",
-            "splicing_concentration",
-            "eps_v",
-        ],
-        POSITIVE,
+    **_each(
+        "min_library_size phi_prior_shape phi_prior_rate splicing_concentration eps_v", POSITIVE
     ),
     # training
-    **dict.fromkeys(
-        ["max_epochs", "batch_size", "check_val_every_n_epoch", "checkpoint_every_n_epochs"], COUNT
-    ),
-    **dict.fromkeys(
-        [
-            "n_epochs_kl_warmup",
-            "n_steps_kl_warmup",
-            "early_stopping_patience",
-            "early_stopping_warmup_epochs",
-        ],
+    **_each("max_epochs batch_size check_val_every_n_epoch checkpoint_every_n_epochs", COUNT),
+    **_each(
+        "n_epochs_kl_warmup n_steps_kl_warmup early_stopping_patience early_stopping_warmup_epochs",
         FROM_ZERO,
     ),
-    **dict.fromkeys(["lr", "eps", "max_grad_norm"], POSITIVE),
-    **dict.fromkeys(["weight_decay", "early_stopping_min_delta"], WEIGHT),
-    "kl_warmup_fraction": Range(0, 1),
-    "batch_norm_momentum": Range(0, 1, above=True),
-    "train_size": Range(0, 1, above=True),
-    "validation_size": Range(0, 1, below=True),
-    "seed": SEED,
+    **_each("lr eps max_grad_norm", POSITIVE),
+    **_each("weight_decay early_stopping_min_delta", WEIGHT),
+    **_each("kl_warmup_fraction", Range(0, 1)),
+    **_each("batch_norm_momentum train_size", Range(0, 1, above=True)),
+    **_each("validation_size", Range(0, 1, below=True)),
+    **_each("seed", SEED),
     # questions
-    **dict.fromkeys(
-        [
-            "n_samples",
-            "mc_samples",
-            "n_mc_samples",
-            "n_mc_samples_per_pass",
-            "n_samples_overall",
-            "n_draws",
-            "m_permutation",
-        ],
+    **_each(
+        "n_samples mc_samples n_mc_samples n_mc_samples_per_pass n_samples_overall n_draws "
+        "m_permutation",
         COUNT,
     ),
-    **dict.fromkeys(["p", "vamp_prior_p"], COUNT_OR_NONE),
-    "delta": Range(0, none=True),
-    "pseudocounts": Range(0, above=True, none=True),
-    "threshold_counts": WEIGHT,
-    **dict.fromkeys(["fdr_target", "level"], LEVEL),
-    "library_size": Range(0, above=True, words=("latent",)),
+    **_each("p vamp_prior_p", COUNT_OR_NONE),
+    **_each("delta", Range(0, none=True)),
+    **_each("pseudocounts", Range(0, above=True, none=True)),
+    **_each("threshold_counts", WEIGHT),
+    **_each("fdr_target level", LEVEL),
+    **_each("library_size", Range(0, above=True, words=("latent",))),
 }
 """Name of an argument to what it may be."""
 
@@ -219,19 +172,21 @@ def read_number(argument: str, value: Any, rule: Range) -> Any:
     if (value is None and rule.none) or (isinstance(value, str) and value in rule.words):
         return value
     number = _plain(value)
-    if number is None or not rule.holds(number):
-        msg = f"{argument}={value!r} is not possible; expected {rule}"
-        raise InvalidArgumentError(msg)
-    return int(number) if rule.whole else number
+    if not rule.fits(number):
+        raise _refused(argument, value, rule)
+    if not rule.holds(number):
+        raise _refused(argument, value, rule.ends)
+    return int(number) if rule.whole or isinstance(number, int) else float(number)
 
 
 def _plain(value: Any) -> Any:
-    """A single number of any library as int or float; None if it is none, as True is none."""
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return None
-    return value if isinstance(value, int) else float(value)
+    """A scalar of numpy or torch as Python's own; anything else as it is."""
+    is_scalar = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
+    return value.item() if is_scalar else value
+
+
+def _refused(argument: str, value: Any, rule: Range | str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"{argument}={reprlib.repr(value)} must be {rule}")
 
 
 def whole_number(argument: str, value: Any, at_least: int = 1, at_most: float = math.inf) -> int:
@@ -248,7 +203,8 @@ def whole_number(argument: str, value: Any, at_least: int = 1, at_most: float = 
 def read_option(argument: str, value: Any, default: Any = ...) -> Any:
     """``value`` as the table knows it by its name; what it does not know is returned as it is.
 
-    None is fine where the argument's ``default`` is None.
+    None is fine where the argument's ``default`` is None, and an argument whose default is True or False
+    is one of the two.
 
     Raises
     ------
@@ -260,9 +216,18 @@ def read_option(argument: str, value: Any, default: Any = ...) -> Any:
     >>> read_option("n_latent", 10.0), read_option("progress", True)
     (10, True)
     """
+    if isinstance(default, bool):
+        return _flag(argument, value)
     if argument not in RULES or (value is None and default is None):
         return value
     return read_number(argument, value, RULES[argument])
+
+
+def _flag(argument: str, value: Any) -> bool:
+    plain = _plain(value)
+    if not isinstance(plain, int) or plain not in (0, 1):
+        raise _refused(argument, value, "True or False")
+    return bool(plain)
 
 
 def read_options(argument: str, given: Any) -> dict[str, Any]:
@@ -281,8 +246,7 @@ def read_options(argument: str, given: Any) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        msg = f'{argument} must be a dict of options by name, such as {{"lr": 0.01}}; got {given!r}'
-        raise InvalidArgumentError(msg)
+        raise _refused(argument, given, "a dict of options by name")
     return {name: read_option(name, value, None) for name, value in given.items()}
 
 

@@ -76,12 +76,17 @@ def own_session() -> Iterator[None]:
     The default type of numbers is float32, the default device the CPU, gradients are recorded, autocast
     and checks for determinism are off. Afterwards, also after an error, all is as it was. Within
     another one it does nothing.
+
+    The one rule of chance: what draws draws from ``vivace.settings.seed``, or the seed it was given.
+    The same question has the same answer, another seed has other draws, and the session's generators
+    stay as they are.
     """
     with _turns.lock, ExitStack() as stack:
         if not _turns.in_own_session:
             stack.callback(setattr, _turns, "in_own_session", False)
             _turns.in_own_session = True
             _as_torch_starts(stack)
+            stack.enter_context(seeded(settings.seed))
         yield
 
 
@@ -109,19 +114,4 @@ def seeded(seed: int) -> Iterator[None]:
         torch.default_generator.manual_seed(seed)
         if devices:
             torch.cuda.manual_seed_all(seed)
-        yield
-
-
-@contextmanager
-def draws(*, of_mean: bool = False) -> Iterator[None]:
-    """Where a question draws: from torch's generator, as the user left it.
-
-    The one rule of chance: ``torch.manual_seed`` fixes what questions draw, and asked twice they draw
-    anew. An answer ``of_mean`` is no draw: it is the same every time, and leaves the generator alone,
-    though networks draw on the way to it.
-    """
-    if not of_mean:
-        yield
-        return
-    with seeded(0):
         yield

@@ -106,7 +106,7 @@ def check_choice(argument: str, value: object, choices: Iterable[object]) -> Non
     >>> check_choice("recipe", "fast", ["fast", "classic"])
     """
     options = list(choices)
-    if value not in options:
+    if not any(isinstance(value, type(option)) and value == option for option in options):
         hint = nearest(str(value), [str(o) for o in options])
         listed = ", ".join(repr(o) for o in options)
         msg = f"{argument}={value!r} is not known; expected one of {listed}. {hint}"

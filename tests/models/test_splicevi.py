@@ -259,8 +259,10 @@ def test_shapes_and_ranges_of_answers(model: SPLICEVI):
     expression = model.get_normalized_expression(indices=[1, 2])
     assert expression.shape == (2, 30)
     np.testing.assert_allclose(expression.sum(1), 1, rtol=1e-5)
+    torch.manual_seed(0)
     several = model.get_normalized_splicing(n_samples=3, return_mean=False, indices=[0, 5])
     assert several.shape == (3, 2, model.n_junctions)
+    torch.manual_seed(0)  # the same draws of z
     np.testing.assert_allclose(
         model.get_normalized_splicing(n_samples=3, indices=[0, 5]), several.mean(0), rtol=1e-5
     )
@@ -586,6 +588,7 @@ def test_differential_splicing_goes_block_by_block(groups, monkeypatch):
     _, model = groups
     from vivace.analysis import differential_splicing as ds
 
+    torch.manual_seed(0)
     whole = model.differential_splicing(idx1=range(50), n_samples_overall=100)
     sizes = []
     usage = ds.block_usage
@@ -596,6 +599,7 @@ def test_differential_splicing_goes_block_by_block(groups, monkeypatch):
 
     monkeypatch.setattr(ds, "BLOCK", 2000)
     monkeypatch.setattr(ds, "block_usage", watched)
+    torch.manual_seed(0)  # the same draws
     blocks = model.differential_splicing(idx1=range(50), n_samples_overall=100)
     pd.testing.assert_frame_equal(whole, blocks, rtol=1e-4)
     assert max(sizes) <= 2000

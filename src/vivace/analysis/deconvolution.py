@@ -171,7 +171,7 @@ def losses_by_type(
 def _encode(module: Any, tensors: Any) -> tuple[torch.Tensor, Any]:
     """Encoder input of the observed spots, (1, B, M), and the minibatch on the module's device."""
     tensors = to_device(tensors, module.device)
-    qz = module.inference(**module._get_inference_input(tensors))["qz"]
+    qz = infer(module, tensors)["qz"]
     return qz.loc[:1], tensors  # the mean: answers do not vary
 
 

@@ -25,7 +25,6 @@ from vivace.errors import (
     InvalidArgumentError,
     ModelFileError,
     NotTrainedError,
-    missing_key,
     nearest,
 )
 from vivace.io import SavedModel, blamed_on, limited, load_parts, save_parts
@@ -323,10 +322,9 @@ class BaseModel(ABC):
 
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
-        unknown = [k for k in given or {} if k not in SPLIT_OPTIONS]
-        if unknown:
-            raise missing_key("datasplitter_kwargs", unknown[0], "the known options", SPLIT_OPTIONS)
-        return dict(given or {})
+        options = read_options("datasplitter_kwargs", given)
+        check_names("datasplitter_kwargs", options, SPLIT_OPTIONS)
+        return options
 
     def _training_batches(
         self, split_kwargs: dict[str, Any], options: TrainOptions
@@ -418,6 +416,7 @@ class BaseModel(ABC):
         return save_parts(folder, parts, overwrite=overwrite)
 
     @classmethod
+    @behind_door
     def load(cls, folder: str | Path, adata: Any = None) -> Self:
         """Load a model of this class.
 

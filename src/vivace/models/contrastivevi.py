@@ -536,7 +536,7 @@ class ContrastiveVI(BaseModel):
         """
         adata = self._cells(adata)
         rows = self._drawn_rows(adata, indices, n_samples, n_samples_overall)
-        seed = answers.draw_seed()
+        seed = answers.draw_seed()  # both sides from the same background state
         found = {}
         for kind in KINDS:
             with seeded(seed):

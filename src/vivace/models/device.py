@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
+from vivace._arguments import whole_number
 from vivace.errors import InvalidArgumentError, check_choice
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -17,12 +20,12 @@ def pick_device(accelerator: str = "auto", devices: str | int | list[int] = "aut
     accelerator
         "auto" (a CUDA device if there is one, else the CPU), "cpu", "gpu" or "cuda", "mps".
     devices
-        "auto" or 1 (the first), or a list with the number of one device.
+        "auto" or 1 (the first), or a list with the number of one device, from 0.
 
     Raises
     ------
     InvalidArgumentError
-        If the accelerator is not there.
+        If the accelerator or the device is not there.
 
     Examples
     --------
@@ -30,11 +33,7 @@ def pick_device(accelerator: str = "auto", devices: str | int | list[int] = "aut
     device(type='cpu')
     """
     check_choice("accelerator", accelerator, ACCELERATORS)
-    if (isinstance(devices, list) and len(devices) != 1) or (
-        isinstance(devices, int) and devices > 1
-    ):
-        msg = f"devices={devices}: one device is used; pass 1 or the number of a device as [n]"
-        raise InvalidArgumentError(msg)
+    number = _number(devices)
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator == "cpu":
@@ -44,4 +43,19 @@ def pick_device(accelerator: str = "auto", devices: str | int | list[int] = "aut
     if not available:
         msg = f'accelerator="{accelerator}": torch finds no such device; use "cpu" or "auto"'
         raise InvalidArgumentError(msg)
-    return torch.device(kind, devices[0]) if isinstance(devices, list) else torch.device(kind)
+    if number is None:
+        return torch.device(kind)
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    return torch.device(kind, whole_number("devices", number, at_least=0, at_most=count - 1))
+
+
+def _number(devices: Any) -> Any:
+    """Number of the device, if one is named; one device is used, whatever there are."""
+    if isinstance(devices, list | tuple) and len(devices) == 1:
+        return whole_number("devices", devices[0], at_least=0)
+    if str(devices) in ("auto", "1"):
+        return None
+    msg = (
+        f'devices={devices!r}: one device is used; pass "auto", 1 or the number of a device as [n]'
+    )
+    raise InvalidArgumentError(msg)

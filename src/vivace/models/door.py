@@ -15,53 +15,53 @@ from vivace.train import TrainOptions
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 BUILDING = ("__init__", "from_model", "from_rna_model")
 """Verbs that pass further options on to the module."""
-FROM_DATA = frozenset(
-    [
-        "n_input",
-        "n_batch",
-        "n_labels",
-        "n_continuous_cov",
-        "n_cats_per_cov",
-        "n_fine_labels",
-        "n_spots",
-        "n_obs",
-        "n_genes",
-        "n_input_genes",
-        "n_input_junctions",
-        "event_index",
-        "pseudoinput_data",
-        "use_size_factor_key",
-        "library_log_means",
-        "library_log_vars",
-        "ct_weight",
-        "self",
-    ]
-)
+FROM_DATA = {
+    "n_input",
+    "n_batch",
+    "n_labels",
+    "n_continuous_cov",
+    "n_cats_per_cov",
+    "n_fine_labels",
+    "n_spots",
+    "n_obs",
+    "n_genes",
+    "n_input_genes",
+    "n_input_junctions",
+    "event_index",
+    "pseudoinput_data",
+    "use_size_factor_key",
+    "library_log_means",
+    "library_log_vars",
+    "ct_weight",
+}
 """Arguments of modules that models read from the data, and no user gives."""
 
 
 def put_door(model: type) -> None:
     """Lead constructor, questions and classmethods of a class through the door, but not its setup."""
+    doors: dict[Callable, Callable] = {}  # two names of one verb stay one
     for name, verb in list(vars(model).items()):
         if name.startswith("_") and name != "__init__":
             continue
         if inspect.isfunction(verb):
             setattr(model, name, behind_door(verb))
         elif isinstance(verb, classmethod) and not name.startswith("setup_"):
-            setattr(model, name, classmethod(behind_door(verb.__func__)))
+            function = verb.__func__
+            doors[function] = doors.get(function) or behind_door(function)
+            setattr(model, name, classmethod(doors[function]))
 
 
 def behind_door(verb: Callable) -> Callable:
     """``verb`` with its numbers read, unknown names refused, and torch as it starts."""
-    parameters = [p for p in inspect.signature(verb).parameters.values() if p.kind in NAMED]
-    defaults = {p.name: p.default for p in parameters}
-    order = [p.name for p in parameters if p.kind is NAMED[0]][1:]
-    takes_more = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(verb).parameters.values())
+    parameters = list(inspect.signature(verb).parameters.values())[1:]
+    defaults = arguments_of(verb)
+    order = [p.name for p in parameters if p.kind is NAMED[0]]
+    takes_more = any(p.kind is p.VAR_KEYWORD for p in parameters)
 
     @wraps(verb)
     def through_door(owner: Any, *args: Any, **kwargs: Any) -> Any:
         model = owner if isinstance(owner, type) else type(owner)
-        known = defaults | (_further(model, verb.__name__) if takes_more else {})
+        known = (_further(model, verb.__name__) if takes_more else {}) | defaults
         if known.keys() > defaults.keys() or not takes_more:
             check_names(_words(model, verb.__name__), kwargs, known)
         named = [read_option(n, v, known[n]) for n, v in zip(order, args, strict=False)]
@@ -99,8 +99,9 @@ def _passed_on(module: type) -> dict[str, Any]:
     """Arguments of a class and, where it passes further ones on, of its base."""
     found: dict[str, Any] = {}
     for base in (c for c in module.__mro__ if "__init__" in vars(c)):
-        found = arguments_of(base.__init__) | found
-        kinds = [p.kind for p in inspect.signature(base.__init__).parameters.values()]
+        initialise = vars(base)["__init__"]
+        found = arguments_of(initialise) | found
+        kinds = [p.kind for p in inspect.signature(initialise).parameters.values()]
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             break
     return found

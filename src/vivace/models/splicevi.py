@@ -13,7 +13,7 @@ import torch
 from scipy import sparse
 from scipy.stats import beta
 
-from vivace._settings import seeded, settings
+from vivace._settings import settings
 from vivace._types import Keys
 from vivace.analysis import (
     differential,
@@ -392,7 +392,7 @@ event_dropout, psi_input
             msg = f'modality="{modality}" was asked of a model with fully_paired=True; use "joint"'
             raise InvalidArgumentError(msg)
         found = []
-        with torch.inference_mode(), seeded(settings.seed):
+        with torch.inference_mode():
             for tensors in self._loader(adata, indices, batch_size):
                 outputs = latent.infer(self.module, tensors)
                 if give_mean:
@@ -455,15 +455,14 @@ event_dropout, psi_input
         adata = self._cells(adata)
         rows = self._drawn_rows(adata, indices, n_samples_overall)
         genes = self._gene_positions(gene_list)
-        with seeded(settings.seed):
-            values = expression.normalized_expression(
-                self.module,
-                self._loader(adata, rows, batch_size),
-                transform_batch=self._batch_codes(transform_batch),
-                genes=genes,
-                n_samples=n_samples,
-                use_mean=use_z_mean and n_samples == 1,
-            )
+        values = expression.normalized_expression(
+            self.module,
+            self._loader(adata, rows, batch_size),
+            transform_batch=self._batch_codes(transform_batch),
+            genes=genes,
+            n_samples=n_samples,
+            use_mean=use_z_mean and n_samples == 1,
+        )
         names = self.var_names if genes is None else self.var_names[genes]
         return answers.cells_table(
             self, values, adata, rows, names, average=return_mean, as_array=return_numpy
@@ -502,8 +501,7 @@ event_dropout, psi_input
 
         which = (groupby, group1, group2, idx1, idx2)
         batches = answers.batches_to_decode(self, batch_correction, batchid1, batchid2)
-        with seeded(settings.seed):
-            return answers.compare_groups(self, adata, draw_scales, which, batches, options)
+        return answers.compare_groups(self, adata, draw_scales, which, batches, options)
 
     # splicing -----------------------------------------------------------------------------------
 
@@ -573,22 +571,21 @@ return_mean, return_numpy
             "use_mean": use_z_mean and n_samples == 1,
         }
         columns = self._junction_positions(junction_list)
-        with seeded(settings.seed):
-            if entries is not None:
-                found = splicing.splicing_at(self.module, loader, *entries, **shared)
-                return found["p" if mode == "decoder" else "psi"]
-            if observed_only:
-                psi = splicing.observed_splicing(self.module, loader, mode=mode, **shared)
-                return psi if columns is None else sparse.csr_array(psi[:, columns])
-            blocks = splicing.splicing_blocks(
-                self.module, loader, mode=mode, junctions=columns, **shared
-            )
-            if n_samples > 1 and return_mean:
-                blocks = (block.mean(0) for block in blocks)
-            n_columns = self.n_junctions if columns is None else len(columns)
-            values = splicing.collect(blocks, (*draws, loader.n_obs, n_columns), out)
-            if out is not None:
-                return values
+        if entries is not None:
+            found = splicing.splicing_at(self.module, loader, *entries, **shared)
+            return found["p" if mode == "decoder" else "psi"]
+        if observed_only:
+            psi = splicing.observed_splicing(self.module, loader, mode=mode, **shared)
+            return psi if columns is None else sparse.csr_array(psi[:, columns])
+        blocks = splicing.splicing_blocks(
+            self.module, loader, mode=mode, junctions=columns, **shared
+        )
+        if n_samples > 1 and return_mean:
+            blocks = (block.mean(0) for block in blocks)
+        n_columns = self.n_junctions if columns is None else len(columns)
+        values = splicing.collect(blocks, (*draws, loader.n_obs, n_columns), out)
+        if out is not None:
+            return values
         names = self.junction_names if columns is None else self.junction_names[columns]
         return answers.cells_table(
             self, values, adata, rows, names, average=False, as_array=return_numpy
@@ -641,16 +638,15 @@ return_mean, return_numpy
         shape = (self._cells(adata).n_cells, self.n_junctions)
         cells, junctions = splicing.read_positions(cells, junctions, shape)
         rows, where = np.unique(cells, return_inverse=True)
-        with seeded(settings.seed):
-            found = splicing.splicing_at(
-                self.module,
-                self._loader(adata, rows, batch_size),
-                where,
-                junctions,
-                n_samples=n_samples,
-                use_mean=False,
-                transform_batch=self._batch_codes(transform_batch),
-            )
+        found = splicing.splicing_at(
+            self.module,
+            self._loader(adata, rows, batch_size),
+            where,
+            junctions,
+            n_samples=n_samples,
+            use_mean=False,
+            transform_batch=self._batch_codes(transform_batch),
+        )
         mean = found["psi"].clip(1e-9, 1 - 1e-9)
         variance = np.minimum(found["variance"], mean * (1 - mean) * (1 - 1e-9))
         weight = mean * (1 - mean) / np.maximum(variance, 1e-12) - 1
@@ -717,17 +713,16 @@ return_mean, return_numpy
         gene = next((name for name in ("gene_name", "gene") if name in known), None)
         if gene is not None:
             var["gene_name"] = known.loc[self.junction_names, gene].to_numpy()
-        with seeded(settings.seed):
-            return differential_splicing.differential_splicing(
-                self.module,
-                lambda rows: self._loader(adata, rows, batch_size),
-                self.get_junction_counts(adata),
-                var,
-                plan,
-                options=options,
-                batch=self._batch_codes(transform_batch)[0],
-                rng=np.random.default_rng(settings.seed),
-            )
+        return differential_splicing.differential_splicing(
+            self.module,
+            lambda rows: self._loader(adata, rows, batch_size),
+            self.get_junction_counts(adata),
+            var,
+            plan,
+            options=options,
+            batch=self._batch_codes(transform_batch)[0],
+            rng=np.random.default_rng(answers.draw_seed()),
+        )
 
     # quality of the fit -------------------------------------------------------------------------
 
@@ -739,8 +734,7 @@ return_mean, return_numpy
         return_mean: bool = True,
     ) -> torch.Tensor:
         """Evidence lower bound less the alignment penalty, nats, higher is better; 0-d or (n,)."""
-        with seeded(settings.seed):
-            elbo = fit_quality.cell_elbo(self.module, self._loader(adata, indices, batch_size))
+        elbo = fit_quality.cell_elbo(self.module, self._loader(adata, indices, batch_size))
         return elbo.mean() if return_mean else elbo
 
     def get_reconstruction_error(
@@ -751,10 +745,9 @@ return_mean, return_numpy
         return_mean: bool = True,
     ) -> dict[str, torch.Tensor]:
         """Negative log-likelihood of gene counts and of junction counts given z, nats."""
-        with seeded(settings.seed):
-            errors = fit_quality.reconstruction_errors(
-                self.module, self._loader(adata, indices, batch_size)
-            )
+        errors = fit_quality.reconstruction_errors(
+            self.module, self._loader(adata, indices, batch_size)
+        )
         return {k: v.mean() if return_mean else v for k, v in errors.items()}
 
     # query mapping ------------------------------------------------------------------------------
@@ -805,7 +798,7 @@ return_mean, return_numpy
         rows = self._rows(self._cells(adata), indices)
         if n_samples_overall is None:
             return rows
-        return np.random.default_rng(settings.seed).choice(rows, n_samples_overall)
+        return np.random.default_rng(answers.draw_seed()).choice(rows, n_samples_overall)
 
     def _junction_positions(self, junction_list: Sequence[str] | None) -> np.ndarray | None:
         return name_positions(junction_list, self.junction_names, "junction_list", "junction")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vivace._settings import own_session
 from vivace.errors import ModelFileError, nearest
 from vivace.io import load_parts
 from vivace.io.import_scvi import import_parts
@@ -24,6 +25,7 @@ MODELS: dict[str, type[BaseModel]] = {
 """Class name to class."""
 
 
+@own_session()
 def load(folder: str | Path, adata: Any = None) -> BaseModel:
     """Load a saved model; its class is found from the files.
 
@@ -58,6 +60,7 @@ def load(folder: str | Path, adata: Any = None) -> BaseModel:
     return MODELS[parts.model].from_parts(parts, adata)
 
 
+@own_session()
 def import_model(folder: str | Path, adata: Any = None, prefix: str = "") -> BaseModel:
     """Bring a model that scvi-tools or SpliceVI trained.
 
