@@ -79,31 +79,20 @@ def likelihood_parameters(
 
     Returns
     -------
-    dict with ``mean`` (N, G) or (S, N, G); ``dispersions`` (inverse dispersion, or the standard
-    deviation of a normal likelihood; absent for poisson); ``dropout`` (probability of a technical
-    zero; only zinb).
+    dict with ``mean`` (N, G) or (S, N, G) and, where the likelihood has them, ``dispersions`` (inverse
+    dispersion, or the standard deviation of a normal likelihood) and ``dropout`` (probability of a
+    technical zero).
     """
     found: dict[str, list[torch.Tensor]] = {}
     for tensors in batches:
         outputs = infer(module, tensors, n_samples=n_samples)
         px = decode(module, tensors, outputs)["px"]
-        for name, value in _parameters(px).items():
+        for name, value in px.parameters().items():
             value = value.expand(px.batch_shape)
             if give_mean and n_samples > 1:
                 value = value.mean(0)
             found.setdefault(name, []).append(value.cpu())
     return {name: torch.cat(values, dim=-2).numpy() for name, values in found.items()}
-
-
-def _parameters(px: Any) -> dict[str, torch.Tensor]:
-    parameters = {"mean": px.get_normalized("mu")}
-    if hasattr(px, "theta"):
-        parameters["dispersions"] = px.theta
-    elif hasattr(px, "normal_mu"):
-        parameters["dispersions"] = px.stddev
-    if hasattr(px, "zi_probs"):
-        parameters["dropout"] = px.zi_probs
-    return parameters
 
 
 @torch.inference_mode()

@@ -77,7 +77,7 @@ PLAIN_HELP = {
     "n_hidden": "Width of the hidden layers of the networks.",
     "n_layers": "Number of hidden layers.",
     "dropout_rate": "Share of hidden units silenced at random while training.",
-    "gene_likelihood": 'Distribution of counts: "zinb", "nb", "poisson" or "normal".',
+    "gene_likelihood": "Distribution of counts: {likelihoods}.",
 }
 
 
@@ -138,9 +138,11 @@ def fit_parameters(fit: Fit) -> list[Any]:
         *CHECKPOINTS,
         *from_dataclass(TrainOptions, fine, only=lambda n: n not in COMMON),
     ]
+    likelihoods = ", ".join(f'"{name}"' for name in model.likelihoods)
     for one in options:
         if one.name in PLAIN_HELP:
-            one.annotation.__metadata__[0].help = PLAIN_HELP[one.name]
+            text = PLAIN_HELP[one.name].format(likelihoods=likelihoods)
+            one.annotation.__metadata__[0].help = text
     return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
 
 

@@ -69,7 +69,7 @@ class NegativeBinomial(Distribution):
     def from_logits(
         cls,
         logits: torch.Tensor | Affine,
-        library: torch.Tensor,
+        log_library: torch.Tensor,
         log_theta: torch.Tensor,
         activation: str = "softmax",
         theta_rows: torch.Tensor | None = None,
@@ -80,7 +80,7 @@ class NegativeBinomial(Distribution):
         ----------
         logits
             (..., B, G) decoder output before the activation, as it is or as a product.
-        library
+        log_library
             (..., B, 1) log library size.
         log_theta
             (G,), (..., B, G), or a table (K, G) whose rows are chosen by ``theta_rows``.
@@ -90,7 +90,7 @@ class NegativeBinomial(Distribution):
             (B,) int64, the row of the table for each cell.
         """
         nb = cls.__new__(cls)
-        nb._rate = Rate(logits, library, activation)
+        nb._rate = Rate(logits, log_library, activation)
         nb._log_theta, nb._theta_rows = log_theta, theta_rows
         nb._scale = None
         Distribution.__init__(nb, nb._rate.shape, validate_args=False)
@@ -133,7 +133,7 @@ class NegativeBinomial(Distribution):
         return count_log_likelihood(
             value,
             self._rate.head,
-            self._rate.library,
+            self._rate.log_library,
             torch.log(self.theta) if self._log_theta is None else self._log_theta,
             scale=self._rate.activation,
             theta_rows=self._theta_rows,
@@ -154,3 +154,7 @@ class NegativeBinomial(Distribution):
     def get_normalized(self, key: str) -> torch.Tensor:
         """``"mu"``: the mean; ``"scale"``: the normalised expression."""
         return normalized(key, self.mu, self.scale)
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """``mean`` and ``dispersions`` (inverse), what users call the parameters of a count."""
+        return {"mean": self.mu, "dispersions": self.theta}

@@ -50,11 +50,11 @@ class Poisson(Distribution):
 
     @classmethod
     def from_logits(
-        cls, logits: torch.Tensor | Affine, library: torch.Tensor, activation: str = "softmax"
+        cls, logits: torch.Tensor | Affine, log_library: torch.Tensor, activation: str = "softmax"
     ) -> Poisson:
         """Build from decoder outputs without computing the rate; see NegativeBinomial.from_logits."""
         poisson = cls.__new__(cls)
-        poisson._rate = Rate(logits, library, activation)
+        poisson._rate = Rate(logits, log_library, activation)
         poisson._scale = None
         Distribution.__init__(poisson, poisson._rate.shape, validate_args=False)
         return poisson
@@ -89,7 +89,7 @@ class Poisson(Distribution):
     def log_prob_sum(self, value: torch.Tensor) -> torch.Tensor:
         """Log-likelihood summed over genes, (..., B), nats; ``value`` (B, G) dense or CSR."""
         return count_log_likelihood(
-            value, self._rate.head, self._rate.library, scale=self._rate.activation
+            value, self._rate.head, self._rate.log_library, scale=self._rate.activation
         )
 
     @torch.no_grad()
@@ -101,3 +101,7 @@ class Poisson(Distribution):
     def get_normalized(self, key: str) -> torch.Tensor:
         """``"mu"``: the rate; ``"scale"``: the normalised expression."""
         return normalized(key, self.rate, self.scale)
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """``mean``, what users call the parameters of a count."""
+        return {"mean": self.rate}

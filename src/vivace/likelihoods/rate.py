@@ -23,20 +23,20 @@ MAX_RATE = 1e8
 
 @dataclass(frozen=True)
 class Rate:
-    """Decoder logits and log library; ``mu = exp(library) * activation(logits)``.
+    """Decoder logits and log library; ``mu = exp(log_library) * activation(logits)``.
 
     Attributes
     ----------
     head
         (..., B, G) decoder output, as it is or as a product.
-    library
+    log_library
         (..., B, 1) natural log of the library size; -inf for an empty cell gives ``mu = 0``.
     activation
         "softmax" (rows of ``scale`` sum to 1), "softplus", or "identity" (logits are the scale).
     """
 
     head: torch.Tensor | Affine
-    library: torch.Tensor
+    log_library: torch.Tensor
     activation: str = "softmax"
 
     @cached_property
@@ -49,16 +49,16 @@ class Rate:
 
     @cached_property
     def mu(self) -> torch.Tensor:
-        return torch.exp(self.library) * self.scale
+        return torch.exp(self.log_library) * self.scale
 
     @classmethod
     def from_mu(cls, mu: torch.Tensor) -> Rate:
-        """A rate given as it is: library 0 and the mean as the scale."""
+        """A rate given as it is: log library 0 and the mean as the scale."""
         return cls(mu, mu.new_zeros(()), "identity")
 
     @property
     def shape(self) -> torch.Size:
-        return torch.Size(np.broadcast_shapes(self.head.shape, self.library.shape))
+        return torch.Size(np.broadcast_shapes(self.head.shape, self.log_library.shape))
 
 
 def normalized(key: str, mu: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -66,7 +66,7 @@ class ZeroInflatedNegativeBinomial(Distribution):
     def from_logits(
         cls,
         logits: torch.Tensor | Affine,
-        library: torch.Tensor,
+        log_library: torch.Tensor,
         log_theta: torch.Tensor,
         zi_logits: torch.Tensor | Affine,
         activation: str = "softmax",
@@ -75,7 +75,7 @@ class ZeroInflatedNegativeBinomial(Distribution):
         """Build from decoder outputs without computing the mean; see NegativeBinomial.from_logits."""
         zinb = cls.__new__(cls)
         zinb._counts = NegativeBinomial.from_logits(
-            logits, library, log_theta, activation, theta_rows
+            logits, log_library, log_theta, activation, theta_rows
         )
         zinb._zi_head = zi_logits
         Distribution.__init__(zinb, zinb._counts.batch_shape, validate_args=False)
@@ -125,7 +125,7 @@ class ZeroInflatedNegativeBinomial(Distribution):
         return count_log_likelihood(
             value,
             nb._rate.head,
-            nb._rate.library,
+            nb._rate.log_library,
             torch.log(nb.theta) if nb._log_theta is None else nb._log_theta,
             self._zi_head,
             scale=nb._rate.activation,
@@ -141,3 +141,7 @@ class ZeroInflatedNegativeBinomial(Distribution):
     def get_normalized(self, key: str) -> torch.Tensor:
         """``"mu"``: mean of the negative binomial part; ``"scale"``: normalised expression."""
         return self._counts.get_normalized(key)
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Those of the negative binomial part, and ``dropout``, the probability of a technical zero."""
+        return {**self._counts.parameters(), "dropout": self.zi_probs}

@@ -56,6 +56,8 @@ class BaseModel(ABC):
     """Arguments of the module's loss for each recipe, where they differ from its defaults."""
     default_train_size: ClassVar[float | None] = None
     """Share of training cells if none is given; None means the common 0.9."""
+    likelihoods: ClassVar[tuple[str, ...]] = ()
+    """Names that ``gene_likelihood`` may have, where it is an option."""
     split_type: ClassVar[type[Split]] = Split
     """What the rows of a split are kept as; a model with more to keep of them has its own."""
     cells_type: ClassVar[type[Cells]] = Cells

@@ -23,6 +23,7 @@ from vivace.errors import InvalidArgumentError, check_choice
 from vivace.models import answers, query
 from vivace.models.base import BaseModel
 from vivace.modules.contrastive import ContrastiveVAE
+from vivace.modules.counts import OVERDISPERSED
 from vivace.modules.pairs import POPULATIONS
 from vivace.modules.population import Population
 from vivace.train import TrainOptions
@@ -72,7 +73,7 @@ class ContrastiveVI(BaseModel):
     wasserstein_penalty
         Weight of a penalty that draws the salient posterior of background cells to 0.
     gene_likelihood
-        "zinb" or "nb".
+        A name in :data:`vivace.modules.counts.OVERDISPERSED`.
     dispersion
         "gene", "gene-batch" or "gene-label"; default "gene-label" if labels were registered.
     compat
@@ -105,6 +106,7 @@ class ContrastiveVI(BaseModel):
     module: ContrastiveVAE
     module_class = ContrastiveVAE
     split: ContrastiveSplit | None
+    likelihoods = OVERDISPERSED
     split_type: ClassVar[type[Split]] = ContrastiveSplit
     latent_spaces: ClassVar[dict[str, dict[str, str]]] = {
         name: {"representation_kind": name} for name in ("background", "salient")

@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar
 
 from vivace.models.scvi import SCVI
+from vivace.modules.counts import OF_COUNTS
 from vivace.modules.joint_embedding import JointEmbeddingVAE
 
 PASSES = 100
@@ -64,7 +65,7 @@ class JointEmbeddingSCVI(SCVI):
         False gives SCVI, to the bit.
     n_hidden, n_latent, n_layers, dropout_rate, dispersion, gene_likelihood, \
 use_observed_lib_size, latent_distribution
-        As in :class:`SCVI`; ``gene_likelihood="normal"`` has no counts to thin.
+        As in :class:`SCVI`, but the likelihood must be of counts, which can be thinned.
     **module_kwargs
         Further options of :class:`vivace.modules.JointEmbeddingVAE`.
 
@@ -88,6 +89,7 @@ use_observed_lib_size, latent_distribution
 
     module: JointEmbeddingVAE
     module_class = JointEmbeddingVAE
+    likelihoods = OF_COUNTS
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST}
 
     def __init__(

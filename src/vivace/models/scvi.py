@@ -19,6 +19,7 @@ from vivace.errors import InvalidArgumentError, InvalidDataError
 from vivace.models import answers, query
 from vivace.models.base import BaseModel
 from vivace.models.minify import is_minified, minified
+from vivace.modules.counts import LIKELIHOODS
 from vivace.modules.vae import VAE
 from vivace.train.recipes import SCVI_FAST, SCVI_FAST_BATCHES
 
@@ -37,7 +38,7 @@ class SCVI(BaseModel):
     dispersion
         "gene", "gene-batch", "gene-label" or "gene-cell".
     gene_likelihood
-        "zinb", "nb", "poisson" or "normal".
+        A name in :data:`vivace.modules.counts.LIKELIHOODS`.
     use_observed_lib_size
         False makes the library size a latent variable.
     latent_distribution
@@ -68,6 +69,7 @@ class SCVI(BaseModel):
     compares_groups: ClassVar[bool] = True
     simulates_counts: ClassVar[bool] = True
     module_class: ClassVar[type[VAE]] = VAE
+    likelihoods = tuple(LIKELIHOODS)
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"fast": SCVI_FAST}
 
     def __init__(
@@ -155,9 +157,11 @@ class SCVI(BaseModel):
     def _module_arguments(self) -> dict[str, Any]:
         """Arguments of the module: what the schema says of the data, then the user's options."""
         schema, options = self.schema, dict(self.options)
-        if options.get("gene_likelihood") == "poisson" and not schema.integer_counts:
+        name = options["gene_likelihood"]
+        kind = LIKELIHOODS.get(name)
+        if kind is not None and kind.whole_numbers and not schema.integer_counts:
             msg = (
-                'gene_likelihood="poisson" needs whole numbers, but the counts are not; name the layer '
+                f'gene_likelihood="{name}" needs whole numbers, but the counts are not; name the layer '
                 'with raw counts in setup_anndata, or use "nb"'
             )
             raise InvalidDataError(msg)
@@ -385,9 +389,9 @@ class SCVI(BaseModel):
 
         Returns
         -------
-        dict with ``mean`` (n, G) or (S, n, G); ``dispersions``, inverse dispersion, or the standard
-        deviation of "normal" (absent for "poisson"); ``dropout``, the probability of a technical zero
-        (only "zinb").
+        dict with ``mean`` (n, G) or (S, n, G) and, where the likelihood has them, ``dispersions``,
+        inverse dispersion, or the standard deviation of "normal"; ``dropout``, the probability of a
+        technical zero.
         """
         batches = self._loader(adata, indices, batch_size)
         return expression.likelihood_parameters(

@@ -33,6 +33,7 @@ from vivace.data.setup_mudata import event_totals, splicing_schema
 from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice
 from vivace.models import answers, query
 from vivace.models.base import BaseModel
+from vivace.modules.counts import OF_COUNTS
 from vivace.modules.splice import SPLICEVAE
 
 MODALITIES = {"joint": "qz_m", "expression": "qzm_expr", "splicing": "qzm_spl"}
@@ -104,6 +105,7 @@ event_dropout, psi_input
     cells_type: ClassVar[type[Cells]] = PairedCells
     module_class = SPLICEVAE
     compares_groups = True
+    likelihoods = OF_COUNTS
 
     recipes = {
         "fast": {
@@ -289,9 +291,8 @@ event_dropout, psi_input
         schema, options = self.schema, dict(self.options)
         for name in ("initialize_embeddings_from_pca", "decoder_intercept_init", "fully_paired"):
             options.pop(name)
-        options.setdefault(
-            "decoder_covariates", "published"
-        )  # models saved before it was an option
+        # models saved before this was an option, and published ones
+        options.setdefault("decoder_covariates", "published")
         codes = np.unique(np.asarray(self._junction_field.categories[1]), return_inverse=True)[1]
         continuous = schema.field(Keys.CONT_COVS)
         n_obs = options.pop("n_obs", None)

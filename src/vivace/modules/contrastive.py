@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, check_choice
 from vivace.kernels import log1p_counts, row_sums
-from vivace.likelihoods import NegativeBinomial, ZeroInflatedNegativeBinomial
+from vivace.likelihoods import ZeroInflatedNegativeBinomial
 from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.modules.counts import DISPERSIONS, OVERDISPERSED, CountHead, log_scale
+from vivace.modules.library import library_prior, library_prior_tables
 from vivace.modules.pairs import (
     POPULATIONS,
     Part,
@@ -25,11 +26,8 @@ from vivace.modules.pairs import (
     sum_of_pairs,
     together,
 )
-from vivace.modules.vae import MIN_LIBRARY_VARIANCE
 from vivace.nn import CountDecoder, Encoder
 
-DISPERSIONS = ("gene", "gene-batch", "gene-label")
-LIKELIHOODS = ("zinb", "nb")
 TYPICAL_LIBRARY = 1e4
 """Expected total counts of cells drawn from the prior, where library sizes are observed."""
 
@@ -73,7 +71,7 @@ class ContrastiveVAE(BaseModule):
     n_cats_per_cov
         Number of categories of each further categorical covariate.
     gene_likelihood
-        "zinb" or "nb".
+        A name in :data:`vivace.modules.counts.OVERDISPERSED`.
     dispersion
         "gene", "gene-batch" or "gene-label": what the inverse dispersion depends on.
     use_size_factor_key
@@ -137,8 +135,8 @@ class ContrastiveVAE(BaseModule):
         compat: str | None = None,
     ):
         super().__init__()
-        check_choice("gene_likelihood", gene_likelihood, LIKELIHOODS)
-        check_choice("dispersion", dispersion, DISPERSIONS)
+        check_choice("gene_likelihood", gene_likelihood, OVERDISPERSED)
+        check_choice("dispersion", dispersion, [d for d in DISPERSIONS if d != "gene-cell"])
         check_choice("compat", compat, (None, "scvi-tools"))
         self.n_input = n_input
         self.n_batch = n_batch
@@ -160,8 +158,12 @@ class ContrastiveVAE(BaseModule):
         self.register_buffer("library_log_means", None)
         self.register_buffer("library_log_vars", None)
         if not self.use_observed_lib_size:
-            self._register_library_prior(library_log_means, library_log_vars)
-        self.px_r = nn.Parameter(torch.randn(self._dispersion_shape()))
+            self.library_log_means, self.library_log_vars = library_prior_tables(
+                library_log_means, library_log_vars
+            )
+        activation = "softplus" if use_size_factor_key else "softmax"
+        self.count_head = CountHead(gene_likelihood, dispersion, activation)
+        self.px_r = self.count_head.initial_px_r(n_input, n_batch, n_labels)
 
         cat_list = [n_batch, *self.n_cats_per_cov]
         shared: dict[str, Any] = {
@@ -182,29 +184,8 @@ class ContrastiveVAE(BaseModule):
             n_layers=n_layers,
             n_hidden=n_hidden,
             use_batch_norm=True,
-            dropout_head=gene_likelihood == "zinb",
+            **self.count_head.decoder_heads,
         )
-
-    def _register_library_prior(self, means: np.ndarray | None, variances: np.ndarray | None):
-        if means is None or variances is None:
-            msg = (
-                "use_observed_lib_size=False makes the library size latent, which needs its prior: "
-                "pass library_log_means and library_log_vars, each of shape (1, n_batch)"
-            )
-            raise InvalidArgumentError(msg)
-        variances = np.maximum(np.asarray(variances), MIN_LIBRARY_VARIANCE)
-        self.library_log_means = torch.from_numpy(np.asarray(means)).float()
-        self.library_log_vars = torch.from_numpy(variances).float()
-
-    def _dispersion_shape(self) -> tuple[int, ...]:
-        if self.dispersion == "gene":
-            return (self.n_input,)
-        argument = "n_batch" if self.dispersion == "gene-batch" else "n_labels"
-        n_groups = getattr(self, argument)
-        if n_groups < 1:
-            msg = f'dispersion="{self.dispersion}" needs {argument} >= 1, got {n_groups}'
-            raise InvalidArgumentError(msg)
-        return (self.n_input, n_groups)
 
     def _prepare(self, tensors: Pair) -> dict[str, Part]:
         both = stacked_pairs(tensors)
@@ -349,39 +330,14 @@ class ContrastiveVAE(BaseModule):
         cat_covs: torch.Tensor | None = None,
         size_factor: torch.Tensor | None = None,
         y: torch.Tensor | None = None,
-    ) -> NegativeBinomial | ZeroInflatedNegativeBinomial:
+    ) -> Any:
         """Distribution of the counts of cells of any population."""
         latent = [z, s]
         if cont_covs is not None:
             latent.append(cont_covs.expand(*z.shape[:-1], -1))
         heads = self.decoder(torch.cat(latent, dim=-1), *categories(batch_index, cat_covs))
-        scale = library
-        if self.use_size_factor_key:
-            if size_factor is None:
-                msg = 'use_size_factor_key=True needs "size_factor" in the minibatch, got none'
-                raise InvalidArgumentError(msg)
-            scale = size_factor
-        activation = "softplus" if self.use_size_factor_key else "softmax"
-        log_theta, rows = self._log_theta(batch_index, y)
-        if self.gene_likelihood == "nb":
-            return NegativeBinomial.from_logits(
-                heads.scale_logits, scale, log_theta, activation, rows
-            )
-        return ZeroInflatedNegativeBinomial.from_logits(
-            heads.scale_logits, scale, log_theta, heads.zi_logits, activation, rows
-        )
-
-    def _log_theta(
-        self, batch_index: torch.Tensor, y: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Log inverse dispersion, and the table row of each cell where it is a table."""
-        if self.dispersion == "gene":
-            return self.px_r, None
-        group = batch_index if self.dispersion == "gene-batch" else y
-        if group is None:
-            msg = 'dispersion="gene-label" needs the labels `y` of the cells, got None'
-            raise InvalidArgumentError(msg)
-        return self.px_r.t(), group.flatten()
+        log_library = log_scale(self.use_size_factor_key, library, size_factor)
+        return self.count_head.distribution(heads, log_library, self.px_r, batch_index, y)
 
     # loss ---------------------------------------------------------------------------------------
 
@@ -465,12 +421,7 @@ class ContrastiveVAE(BaseModule):
         return kl_divergence(q, self._library_prior(batch_index)).sum(-1)
 
     def _library_prior(self, batch_index: torch.Tensor) -> Normal:
-        codes = batch_index.flatten() if self.n_batch > 1 else torch.zeros_like(batch_index[:, 0])
-        return Normal(
-            self.library_log_means[0, codes].unsqueeze(-1),
-            self.library_log_vars[0, codes].sqrt().unsqueeze(-1),
-            validate_args=False,
-        )
+        return library_prior(self.library_log_means, self.library_log_vars, batch_index)
 
     def loss(
         self,
@@ -625,7 +576,7 @@ class CountParameters(Mapping):
 
     names = ("px_scale", "px_rate", "px_r", "px_dropout")
 
-    def __init__(self, px: NegativeBinomial | ZeroInflatedNegativeBinomial):
+    def __init__(self, px: Any):
         self.px = px
 
     def __getitem__(self, name: str) -> torch.Tensor | None:
@@ -644,7 +595,7 @@ class CountParameters(Mapping):
         return len(self.names)
 
 
-def distribution(decoded: Mapping[str, Part]) -> NegativeBinomial | ZeroInflatedNegativeBinomial:
+def distribution(decoded: Mapping[str, Part]) -> Any:
     """That of the counts of both populations."""
     parameters = together(**decoded)
     assert isinstance(parameters, CountParameters)

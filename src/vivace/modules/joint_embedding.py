@@ -13,6 +13,7 @@ from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, check_choice
 from vivace.kernels.csr import csr_tensor, is_csr, row_of_value, row_sums
 from vivace.modules.base import LossOutput
+from vivace.modules.counts import OF_COUNTS
 from vivace.modules.vae import VAE
 
 EPS = 1e-8
@@ -51,8 +52,8 @@ class JointEmbeddingVAE(VAE):
     Raises
     ------
     InvalidArgumentError
-        If ``min_library_size`` is not positive, or ``gene_likelihood="normal"``, which has no counts
-        to thin.
+        If ``min_library_size`` is not positive, or the likelihood is of no counts, which there would be
+        nothing to thin of.
 
     Examples
     --------
@@ -86,9 +87,10 @@ class JointEmbeddingVAE(VAE):
         if min_library_size <= 0:
             msg = f"min_library_size={min_library_size} must be > 0"
             raise InvalidArgumentError(msg)
-        if use_joint_embedding and self.gene_likelihood == "normal":
+        if use_joint_embedding and self.gene_likelihood not in OF_COUNTS:
+            known = ", ".join(f'"{name}"' for name in OF_COUNTS)
             msg = (
-                'gene_likelihood="normal" has no counts to thin: choose "nb", "zinb" or "poisson", '
+                f'gene_likelihood="{self.gene_likelihood}" has no counts to thin: choose one of {known}, '
                 "or use_joint_embedding=False"
             )
             raise InvalidArgumentError(msg)

@@ -52,7 +52,8 @@ class SPLICEVAE(SpliceLikelihood):
     n_cats_per_cov, n_continuous_cov
         Categories of each further categorical covariate, number of continuous ones.
     gene_likelihood, gene_dispersion
-        Of expression: "zinb", "nb", "poisson"; "gene", "gene-batch", "gene-label", "gene-cell".
+        Of expression: a name in :data:`vivace.modules.counts.OF_COUNTS`; "gene", "gene-batch",
+        "gene-label" or "gene-cell", what the inverse dispersion depends on.
     use_size_factor_key
         Scale expression by the minibatch's "size_factor" (default: its total counts); otherwise the
         library size is encoded.
@@ -217,7 +218,8 @@ class SPLICEVAE(SpliceLikelihood):
         self.z_encoder_splicing = parts.splicing_encoder(o)
         self.z_decoder_expression = parts.expression_decoder(o)
         self.z_decoder_splicing = parts.splicing_decoder(o)
-        self.px_r = parts.dispersion(o)
+        self.count_head = parts.count_head(o)
+        self.px_r = self.count_head.initial_px_r(n_input_genes, self.n_batch, n_labels)
         n_events = 0 if index is None else int(index.max()) + 1
         self.log_phi_j, centre = parts.concentration(o, n_events)
         kept = o.phi_prior == "normal"
@@ -568,16 +570,12 @@ class SPLICEVAE(SpliceLikelihood):
         of_expression, of_splicing = self._gated(z)
         logits = self._decode(self.z_decoder_splicing, of_splicing, cats, cont_covs)
         heads = self._decode(self.z_decoder_expression, of_expression, cats, cont_covs)
-        px = self._count_distribution(heads, libsize_expr, batch_index, label)
+        px = self.count_head.distribution(heads, libsize_expr, self.px_r, batch_index, label)
         return LazyOutputs(
             logits=lambda: logits,
-            px=lambda: px,
             p=lambda: self.usage(logits.dense()),
             phi=lambda: None if self.log_phi_j is None else self.log_phi().exp(),
-            px_scale=lambda: px.get_normalized("scale"),
-            px_rate=lambda: px.get_normalized("mu"),
-            px_r=lambda: getattr(px, "theta", None),
-            px_dropout=lambda: getattr(px, "zi_logits", None),
+            **self.count_head.outputs(px),
         )
 
     def _gated(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,13 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vivace.errors import InvalidArgumentError
 from vivace.kernels import splicing
 from vivace.kernels.affine import Affine
 from vivace.kernels.splicing import Entries, Events
-from vivace.likelihoods import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from vivace.modules import splice_dense as dense
 from vivace.modules.base import BaseModule
+from vivace.modules.counts import CountHead
 
 
 class SpliceLikelihood(BaseModule):
@@ -27,6 +26,8 @@ class SpliceLikelihood(BaseModule):
         Options, of :func:`vivace.modules.splice_options.resolve`.
     log_phi_j
         Log concentrations (with ``compat`` their inverse softplus); None for the binomial.
+    count_head
+        From the expression decoder to the distribution of gene counts.
     px_r
         Log inverse dispersions of genes, where they are parameters.
     phi_centre
@@ -35,6 +36,7 @@ class SpliceLikelihood(BaseModule):
 
     o: SimpleNamespace
     log_phi_j: nn.Parameter | None
+    count_head: CountHead
     px_r: nn.Parameter | None
     phi_centre: torch.Tensor
 
@@ -56,30 +58,6 @@ class SpliceLikelihood(BaseModule):
         ones = torch.ones(index.shape[1])
         table = torch.sparse_coo_tensor(index, ones, shape, check_invariants=False)
         return table.to(self.device)
-
-    def _count_distribution(self, heads, library, batch_index, label):
-        o = self.o
-        old_scale = o.compat == "splicevi" and o.use_size_factor_key
-        soft = old_scale and o.expression_architecture == "vanilla"
-        activation = "softplus" if soft else "softmax"
-        if o.gene_likelihood == "poisson":
-            return Poisson.from_logits(heads.scale_logits, library, activation)
-        log_theta, rows = heads.log_theta, None
-        if o.gene_dispersion == "gene":
-            log_theta = self.px_r
-        elif o.gene_dispersion != "gene-cell":
-            group = batch_index if o.gene_dispersion == "gene-batch" else label
-            if group is None:
-                msg = 'gene_dispersion="gene-label" needs the labels of the cells, got None'
-                raise InvalidArgumentError(msg)
-            log_theta, rows = self.px_r.t(), group.flatten()
-        if o.gene_likelihood == "nb":
-            return NegativeBinomial.from_logits(
-                heads.scale_logits, library, log_theta, activation, rows
-            )
-        return ZeroInflatedNegativeBinomial.from_logits(
-            heads.scale_logits, library, log_theta, heads.zi_logits, activation, rows
-        )
 
     def log_phi(self) -> torch.Tensor:
         """Log concentration: a scalar, (A,) or (J,)."""
@@ -166,11 +144,7 @@ class SpliceLikelihood(BaseModule):
     ) -> torch.Tensor:
         """Negative log-likelihood of gene counts (B, G) given their parameters, (B,), nats."""
         dense = x if x.layout == torch.strided else x.to_dense()
-        if self.o.gene_likelihood == "poisson":
-            return -Poisson(px_rate, validate_args=False).log_prob(dense).sum(-1)
-        if self.o.gene_likelihood == "nb":
-            return -NegativeBinomial(px_rate, px_r, validate_args=False).log_prob(dense).sum(-1)
-        px = ZeroInflatedNegativeBinomial(px_rate, px_r, px_dropout, validate_args=False)
+        px = self.count_head.likelihood.of_means(px_rate, px_r, px_dropout)
         return -px.log_prob(dense).sum(-1)
 
     def get_reconstruction_loss_splicing(

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from vivace.errors import InvalidArgumentError, check_choice, nearest
+from vivace.modules.counts import DISPERSIONS, OF_COUNTS
 
 PLACES = ("encoder", "decoder", "none", "both")
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "gene_likelihood": ("zinb", "nb", "poisson"),
-    "gene_dispersion": ("gene", "gene-batch", "gene-label", "gene-cell"),
+    "gene_likelihood": OF_COUNTS,
+    "gene_dispersion": DISPERSIONS,
     "splicing_encoder_architecture": ("vanilla", "partial"),
     "splicing_decoder_architecture": ("vanilla", "linear"),
     "expression_architecture": ("vanilla", "linear"),

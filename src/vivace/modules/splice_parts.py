@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributions import Gamma
 
 from vivace.errors import InvalidArgumentError
+from vivace.modules.counts import CountHead
 from vivace.nn import CountDecoder, Encoder
 from vivace.nn.partial_encoder import PartialEncoder
 from vivace.nn.splicing_decoder import (
@@ -96,24 +97,38 @@ def decoder_input(o: SimpleNamespace) -> dict[str, Any]:
     }
 
 
+def count_head(o: SimpleNamespace) -> CountHead:
+    """From the logits of gene counts to their distribution."""
+    # as published: a softplus beside size factors, but for the linear decoder
+    soft = o.compat == "splicevi" and o.use_size_factor_key
+    activation = "softplus" if soft and o.expression_architecture == "vanilla" else "softmax"
+    return CountHead(o.gene_likelihood, o.gene_dispersion, activation, "gene_dispersion")
+
+
 def expression_decoder(o: SimpleNamespace) -> nn.Module:
     """Decoder to the logits of gene counts."""
-    has_zi = o.gene_likelihood == "zinb"
+    heads = count_head(o).decoder_heads
     if o.expression_architecture == "vanilla":
         return CountDecoder(
             n_output=o.n_input_genes,
             n_layers=o.n_layers_decoder,
             n_hidden=o.n_hidden,
             inject_covariates=o.deeply_inject_covariates,
-            dispersion_head=o.gene_dispersion == "gene-cell" and o.gene_likelihood != "poisson",
-            dropout_head=has_zi,
+            dispersion_head=heads["dispersion_head"],
+            dropout_head=heads["dropout_head"],
             **decoder_input(o),
             **norms_of(o, "decoder"),
         )
+    if heads["dispersion_head"]:
+        msg = 'gene_dispersion="gene-cell" needs expression_architecture="vanilla"'
+        raise InvalidArgumentError(msg)
     # normalised logits have the same spread in every cell, whatever the weights
     norms = norms_of(o, "decoder") if o.compat else {}
     return LinearCountDecoder(
-        n_output=o.n_input_genes, dropout_head=has_zi, **decoder_input(o), **norms
+        n_output=o.n_input_genes,
+        dropout_head=heads["dropout_head"],
+        **decoder_input(o),
+        **norms,
     )
 
 
@@ -130,24 +145,6 @@ def splicing_decoder(o: SimpleNamespace) -> SplicingDecoder | LinearSplicingDeco
         **decoder_input(o),
         **norms_of(o, "decoder"),
     )
-
-
-def dispersion(o: SimpleNamespace) -> nn.Parameter | None:
-    """Log inverse dispersion of genes, where it is a parameter."""
-    if o.gene_likelihood == "poisson":
-        return None
-    if o.gene_dispersion == "gene":
-        return nn.Parameter(torch.randn(o.n_input_genes))
-    if o.gene_dispersion == "gene-cell":
-        if o.expression_architecture == "linear":
-            msg = 'gene_dispersion="gene-cell" needs expression_architecture="vanilla"'
-            raise InvalidArgumentError(msg)
-        return None
-    n = o.n_batch if o.gene_dispersion == "gene-batch" else o.n_labels
-    if n < 1:
-        msg = f'gene_dispersion="{o.gene_dispersion}" needs n_labels >= 1, got {n}'
-        raise InvalidArgumentError(msg)
-    return nn.Parameter(torch.randn(o.n_input_genes, n))
 
 
 def concentration(o: SimpleNamespace, n_events: int) -> tuple[nn.Parameter | None, float]:

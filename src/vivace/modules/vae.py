@@ -8,23 +8,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, check_choice
 from vivace.kernels import log1p_counts, row_sums
-from vivace.likelihoods import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
-from vivace.likelihoods import Normal as NormalLikelihood
-from vivace.likelihoods.rate import Rate
+from vivace.likelihoods import Poisson
 from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.modules.counts import DISPERSIONS, LIKELIHOODS, CountHead, log_scale
+from vivace.modules.library import library_prior, library_prior_tables
 from vivace.nn import CountDecoder, Encoder, standard_normal_divergence
 
-DISPERSIONS = ("gene", "gene-batch", "gene-label", "gene-cell")
-LIKELIHOODS = ("zinb", "nb", "poisson", "normal")
 NORM_PLACES = ("encoder", "decoder", "none", "both")
-MIN_LIBRARY_VARIANCE = 1e-8
-"""Floor of the library prior's variance: a batch of one cell has none."""
 
 
 class VAE(BaseModule):
@@ -54,7 +49,7 @@ class VAE(BaseModule):
     log_variational
         Encoders see ``log1p(x)``.
     gene_likelihood
-        "zinb", "nb", "poisson" or "normal".
+        A name in :data:`vivace.modules.counts.LIKELIHOODS`.
     latent_distribution
         "normal", or "ln" (logistic normal).
     encode_covariates
@@ -104,6 +99,9 @@ class VAE(BaseModule):
     >>> inference_outputs["z"].shape
     torch.Size([8, 10])
     """
+
+    library_log_means: torch.Tensor
+    library_log_vars: torch.Tensor
 
     def __init__(
         self,
@@ -161,10 +159,12 @@ class VAE(BaseModule):
         self.minified_data_type: str | None = None
 
         if not self.use_observed_lib_size:
-            self._register_library_prior(library_log_means, library_log_vars)
-        has_dispersion = gene_likelihood != "poisson"
-        if has_dispersion and dispersion != "gene-cell":
-            self.px_r = nn.Parameter(self._initial_dispersion())
+            means, variances = library_prior_tables(library_log_means, library_log_vars)
+            self.register_buffer("library_log_means", means)
+            self.register_buffer("library_log_vars", variances)
+        activation = "softplus" if use_size_factor_key else "softmax"
+        self.count_head = CountHead(gene_likelihood, dispersion, activation)
+        self.px_r = self.count_head.initial_px_r(n_input, n_batch, n_labels)
 
         cats = list(n_cats_per_cov or [])
         n_cont, cat_list = n_continuous_cov, [n_batch, *cats]
@@ -204,31 +204,9 @@ class VAE(BaseModule):
             inject_covariates=deeply_inject_covariates,
             use_batch_norm=use_batch_norm in ("decoder", "both"),
             use_layer_norm=use_layer_norm in ("decoder", "both"),
-            dispersion_head=has_dispersion and dispersion == "gene-cell",
-            dropout_head=gene_likelihood == "zinb",
+            **self.count_head.decoder_heads,
             **(extra_decoder_kwargs or {}),
         )
-
-    def _register_library_prior(self, means: np.ndarray | None, variances: np.ndarray | None):
-        if means is None or variances is None:
-            msg = (
-                "use_observed_lib_size=False makes the library size latent, which needs its prior: "
-                "pass library_log_means and library_log_vars, each of shape (1, n_batch)"
-            )
-            raise InvalidArgumentError(msg)
-        variances = np.maximum(np.asarray(variances), MIN_LIBRARY_VARIANCE)
-        self.register_buffer("library_log_means", torch.from_numpy(np.asarray(means)).float())
-        self.register_buffer("library_log_vars", torch.from_numpy(variances).float())
-
-    def _initial_dispersion(self) -> torch.Tensor:
-        if self.dispersion == "gene":
-            return torch.randn(self.n_input)
-        argument = "n_batch" if self.dispersion == "gene-batch" else "n_labels"
-        n_groups = getattr(self, argument)
-        if n_groups < 1:
-            msg = f'dispersion="{self.dispersion}" needs {argument} >= 1, got {n_groups}'
-            raise InvalidArgumentError(msg)
-        return torch.randn(self.n_input, n_groups)
 
     # inference ----------------------------------------------------------------------------------
 
@@ -281,17 +259,17 @@ class VAE(BaseModule):
         """
         if qzm is not None and qzv is not None and observed_lib_size is not None:
             qz = Normal(qzm, qzv.sqrt(), validate_args=False)
-            return self._draw(qz, None, torch.log(observed_lib_size), None, None, n_samples)
-        qz, z, ql, library = self._encode(x, batch_index, cont_covs, cat_covs)
-        return self._draw(qz, ql, library, z, library, n_samples)
+            return self._draw(qz, None, None, torch.log(observed_lib_size), n_samples)
+        qz, z, ql, log_library = self._encode(x, batch_index, cont_covs, cat_covs)
+        return self._draw(qz, z, ql, log_library, n_samples)
 
     def _encode(self, x, batch_index, cont_covs, cat_covs):
+        """Posterior and a sample of z, posterior (None if observed) and a sample of the log library."""
         features, cats = self._encoder_input(x, batch_index, cont_covs, cat_covs)
         qz, z = self.z_encoder(features, *cats)
         if self.l_encoder is None:
             return qz, z, None, torch.log(row_sums(x))
-        ql, library = self.l_encoder(features, *cats)
-        return qz, z, ql, library
+        return qz, z, *self.l_encoder(features, *cats)
 
     def _encoder_input(self, x, batch_index, cont_covs, cat_covs):
         """Features (B, G + covariates) and categorical covariates that the encoders see."""
@@ -304,15 +282,15 @@ class VAE(BaseModule):
                 features = torch.cat([dense, extra], dim=-1)
         return features, cats
 
-    def _draw(self, qz, ql, fixed_library, z, library, n_samples: int) -> dict:
+    def _draw(self, qz, z, ql, log_library, n_samples: int) -> dict:
         """Put outputs together, drawing S samples without gradient where they are wanted."""
         if z is None or n_samples > 1:
             shape = (n_samples,) if n_samples > 1 else ()
             z = self.latent_of(qz.sample(shape))
-            library = fixed_library.expand(*shape, *fixed_library.shape)
-            if ql is not None:
-                library = ql.sample(shape)
-        return {"z": z, "qz": qz, "ql": ql, "library": library}
+            log_library = (
+                log_library.expand(*shape, *log_library.shape) if ql is None else ql.sample(shape)
+            )
+        return {"z": z, "qz": qz, "ql": ql, "library": log_library}
 
     def latent_of(self, u: torch.Tensor) -> torch.Tensor:
         """From the normal variable to the latent one: softmax for "ln", else itself."""
@@ -381,57 +359,18 @@ class VAE(BaseModule):
         """
         if transform_batch is not None:
             batch_index = torch.ones_like(batch_index) * transform_batch
-        if not self.use_size_factor_key:
-            size_factor = library
         extra = self._continuous(batch_index, cont_covs)
         decoder_input = z
         if extra is not None:
             decoder_input = torch.cat([z, extra.expand(*z.shape[:-1], -1)], dim=-1)
         heads = self.decoder(decoder_input, *self._categories(batch_index, cat_covs))
-        px = self._count_distribution(heads, size_factor, batch_index, y)
+        log_library = log_scale(self.use_size_factor_key, library, size_factor)
+        px = self.count_head.distribution(heads, log_library, self.px_r, batch_index, y)
         pl = None
         if not self.use_observed_lib_size:
-            codes = (
-                batch_index.flatten() if self.n_batch > 1 else torch.zeros_like(batch_index[:, 0])
-            )
-            pl = Normal(
-                self.library_log_means[0, codes].unsqueeze(-1),
-                self.library_log_vars[0, codes].sqrt().unsqueeze(-1),
-                validate_args=False,
-            )
+            pl = library_prior(self.library_log_means, self.library_log_vars, batch_index)
         pz = Normal(torch.zeros_like(z), torch.ones_like(z), validate_args=False)
         return {"px": px, "pl": pl, "pz": pz}
-
-    def _dispersion(
-        self, head: torch.Tensor | None, batch_index: torch.Tensor, y: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Log inverse dispersion, and the table row of each cell where it is a table."""
-        if head is not None:
-            return head, None
-        if self.dispersion == "gene":
-            return self.px_r, None
-        group = batch_index if self.dispersion == "gene-batch" else y
-        if group is None:
-            msg = 'dispersion="gene-label" needs the labels `y` of the cells, got None'
-            raise InvalidArgumentError(msg)
-        return self.px_r.t(), group.flatten()
-
-    def _count_distribution(self, heads, library, batch_index, y):
-        activation = "softplus" if self.use_size_factor_key else "softmax"
-        if self.gene_likelihood == "poisson":
-            return Poisson.from_logits(heads.scale_logits, library, activation)
-        log_theta, rows = self._dispersion(heads.log_theta, batch_index, y)
-        if self.gene_likelihood == "nb":
-            return NegativeBinomial.from_logits(
-                heads.scale_logits, library, log_theta, activation, rows
-            )
-        if self.gene_likelihood == "zinb":
-            return ZeroInflatedNegativeBinomial.from_logits(
-                heads.scale_logits, library, log_theta, heads.zi_logits, activation, rows
-            )
-        rate = Rate(heads.scale_logits, library, activation)
-        std = torch.exp(log_theta if rows is None else log_theta[rows])
-        return NormalLikelihood(rate.mu, std, normal_mu=rate.scale, validate_args=False)
 
     # loss ---------------------------------------------------------------------------------------
 
@@ -519,7 +458,7 @@ class VAE(BaseModule):
             compute_loss=False,
         )
         px = generative_outputs["px"]
-        if self.gene_likelihood == "poisson":
+        if isinstance(px, Poisson):
             px = Poisson(px.rate.clamp(max=max_poisson_rate))
         counts = px.sample()
         return (counts.permute(1, 2, 0) if n_samples > 1 else counts).cpu()
@@ -570,15 +509,17 @@ class VAE(BaseModule):
         """(S, B) log of p(x, z, l) / q(z, l | x); z is weighed before its transformation."""
         qz, ql = outputs["qz"], outputs["ql"]
         u = qz.sample((n_samples,))
-        library = outputs["library"].expand(n_samples, -1, -1)
+        log_library = outputs["library"].expand(n_samples, -1, -1)
         if ql is not None:
-            library = ql.sample((n_samples,))
-        drawn = {"z": self.latent_of(u), "library": library}
+            log_library = ql.sample((n_samples,))
+        drawn = {"z": self.latent_of(u), "library": log_library}
         generative_outputs = self.generative(**self._get_generative_input(tensors, drawn))
         prior = Normal(torch.zeros_like(u), torch.ones_like(u), validate_args=False)
         log_weights = generative_outputs["px"].log_prob_sum(self._counts(tensors))
         log_weights = log_weights + (prior.log_prob(u) - qz.log_prob(u)).sum(-1)
         if ql is not None:
             pl = generative_outputs["pl"]
-            log_weights = log_weights + (pl.log_prob(library) - ql.log_prob(library)).sum(-1)
+            log_weights = log_weights + (pl.log_prob(log_library) - ql.log_prob(log_library)).sum(
+                -1
+            )
         return log_weights
