@@ -219,6 +219,7 @@ def test_a_link_in_the_place_of_old_weights_is_not_followed(tmp_path):
     old.rename(tmp_path / "elsewhere")
     old.symlink_to(tmp_path / "elsewhere")
     save_parts(folder, parts(2), overwrite=True)
+    assert old.is_symlink()
     assert (tmp_path / "elsewhere").exists()
 
 
