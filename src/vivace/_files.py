@@ -60,17 +60,29 @@ def user_path(path: Any, argument: str = "path") -> Path:
         raise InvalidArgumentError(msg) from error
 
 
+HOLES = 8
+"""A large file that takes so many times less of the disk than it says is made of holes."""
+LARGE = 64 * 2**20
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a file to read it; nothing that is no regular file (a pipe, a device) is waited for.
 
     Raises
     ------
     ModelFileError
-        If it is something else.
+        If it is something else, or nearly all holes, which read as any number of zeros.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     check_regular(descriptor, path)
-    return os.fdopen(descriptor, "rb")
+    file = os.fdopen(descriptor, "rb")
+    found = os.fstat(descriptor)
+    on_disk = found.st_blocks * 512  # 0 where the file system does not say
+    if found.st_size > LARGE and 0 < on_disk * HOLES < found.st_size:
+        file.close()
+        msg = f"{path} says {found.st_size} bytes but takes {on_disk} of the disk; do not trust this file"
+        raise ModelFileError(msg)
+    return file
 
 
 def check_regular(descriptor: int, path: Path) -> None:

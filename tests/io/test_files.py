@@ -45,6 +45,14 @@ def test_only_regular_files_are_opened(tmp_path):
         assert file.read() == b"text"
 
 
+def test_a_file_of_holes_is_not_read(tmp_path):
+    with (tmp_path / "holes").open("wb") as file:
+        file.write(b"a little")
+        file.truncate(10**12)
+    with pytest.raises(ModelFileError, match="says 1000000000000 bytes but takes"):
+        open_regular(tmp_path / "holes")
+
+
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     path = tmp_path / "a"
     path.write_text("old")

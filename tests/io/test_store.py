@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -20,6 +21,9 @@ import vivace
 from vivace.data import Field, Schema
 from vivace.errors import InvalidArgumentError, ModelFileError, VivaceError
 from vivace.io import SavedModel, load_parts, save_parts, store
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
+from model_table import CASES
 
 
 def parts(value: float = 1.0, **options: object) -> SavedModel:
@@ -219,6 +223,7 @@ def test_a_link_in_the_place_of_old_weights_is_not_followed(tmp_path):
     old.rename(tmp_path / "elsewhere")
     old.symlink_to(tmp_path / "elsewhere")
     save_parts(folder, parts(2), overwrite=True)
+    assert old.is_symlink()
     assert (tmp_path / "elsewhere").exists()
 
 
@@ -446,6 +451,16 @@ def test_options_that_ask_for_more_than_the_weights_are_refused_before_it_is_mad
         with pytest.raises(ModelFileError, match="saved weights"):
             vivace.load(folder)
         assert time.process_time() - start < 2
+
+
+def test_a_prior_of_many_types_is_refused_before_it_is_made(tmp_path):
+    case = CASES["DestVI"]
+    folder = case.build(case.data()).save(tmp_path / "run")
+    options = json.loads((folder / "model.json").read_text())["options"]
+    types = [f"type {i}" for i in range(50_000)]
+    change(options={**options, "cell_type_mapping": types, "n_prior_components": 2000})(folder)
+    with pytest.raises(ModelFileError, match="far larger than the saved weights"):
+        vivace.load(folder)
 
 
 def test_options_and_splits_of_another_shape_are_refused(saved_model: Path, tmp_path):

@@ -147,7 +147,7 @@ class Rebuilder:
         self._budget = max(FLOOR, TIMES * archive.size)
         self._spent = 0
         self._done: dict[int, tuple[Any, int]] = {}
-        self._builders = {
+        self._builders: dict[str, Callable[..., Any]] = {
             **BUILDERS,
             STORAGE.name: rebuild_tensors.Storages(archive.read, archive.byte_order).storage,
         }

@@ -167,7 +167,7 @@ def _read_weights(folder: Path, manifest: dict[str, Any]) -> dict[str, torch.Ten
     except FileNotFoundError as error:
         msg = f"{folder}: the weights file {path} that {MANIFEST} names is missing"
         raise ModelFileError(msg) from error
-    except (OSError, SafetensorError) as error:
+    except (OSError, MemoryError, SafetensorError) as error:
         msg = f"{path} cannot be read: {_reason(error)}"
         raise ModelFileError(msg) from error
 

@@ -389,7 +389,7 @@ class BaseModel(ABC):
         Parameters
         ----------
         folder
-            Made if needed.
+            Made if needed; ``~`` is the home folder. Other files in it stay as they are.
         overwrite
             Replace a model that is there. Until the new one is whole, the old one stays.
 
@@ -402,7 +402,7 @@ class BaseModel(ABC):
         InvalidArgumentError
             If there is a model already and ``overwrite`` is false.
         ModelFileError
-            If the folder cannot be written to.
+            If the folder cannot be written to, or an option could not be loaded again.
         """
         parts = SavedModel(
             model=type(self).__name__,
@@ -432,7 +432,8 @@ class BaseModel(ABC):
         Raises
         ------
         ModelFileError
-            If the folder is incomplete, altered, of a newer version, or of another model.
+            If the folder is incomplete, altered, of a newer version, of another model, or asks for a
+            module far larger than its weights.
         """
         return cls.from_parts(load_parts(folder), adata)
 

@@ -280,9 +280,9 @@ class DestVI(BaseModel):
             "px_decoder_state_dict": reference.px_decoder.state_dict(),
             "px_r": reference.px_r,
             "per_ct_bias": reference.per_ct_bias,
-            "mean_vprior": np.zeros(shape) if has_prior else None,
-            "var_vprior": np.ones(shape) if has_prior else None,
-            "mp_vprior": np.ones(shape[:2]) if has_prior else None,
+            "mean_vprior": torch.zeros(shape) if has_prior else None,
+            "var_vprior": torch.ones(shape) if has_prior else None,
+            "mp_vprior": torch.ones(shape[:2]) if has_prior else None,
         }
 
     # facts --------------------------------------------------------------------------------------
