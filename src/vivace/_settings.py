@@ -73,9 +73,9 @@ if hasattr(os, "register_at_fork"):  # a child has none of the threads that it c
 def own_session() -> Iterator[None]:
     """Inside, torch is as it starts, whatever the user's session has set, and one thread works at a time.
 
-    The default type of numbers is float32, the default device the CPU, gradients are recorded, autocast
-    and checks for determinism are off. Afterwards, also after an error, all is as it was. Within
-    another one it does nothing.
+    The default type of numbers is float32, the default device the CPU, gradients are recorded, and
+    autocast is off. Afterwards, also after an error, all is as it was. Within another one it does
+    nothing. Deterministic algorithms stay the user's to ask for: on the CPU all are.
 
     The one rule of chance: what draws draws from ``vivace.settings.seed``, or the seed it was given.
     The same question has the same answer, another seed has other draws, and the session's generators
@@ -93,12 +93,7 @@ def own_session() -> Iterator[None]:
 def _as_torch_starts(stack: ExitStack) -> None:
     stack.callback(torch.set_default_dtype, torch.get_default_dtype())
     torch.set_default_dtype(torch.float32)
-    level = torch.get_deterministic_debug_mode()
-    if level:
-        stack.callback(torch.set_deterministic_debug_mode, level)
-        torch.set_deterministic_debug_mode("default")
-    stack.enter_context(torch.inference_mode(False))
-    stack.enter_context(torch.enable_grad())
+    stack.enter_context(torch.inference_mode(False))  # which also records gradients
     if torch.get_default_device().type != "cpu":  # only then: the context slows every call
         stack.enter_context(torch.device("cpu"))
     for kind in ("cpu", "cuda"):

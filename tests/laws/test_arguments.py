@@ -187,6 +187,18 @@ def test_every_argument_of_the_loss_can_be_given_in_plan_kwargs(models: dict[str
     assert model.training["loss_options"] == {"z_distance_cycle_weight": 1.0}
 
 
+def test_a_term_that_only_one_model_has_can_be_watched(models: dict[str, Any]):
+    model = copy.deepcopy(models["JointEmbeddingSCVI"])
+    model.train(max_epochs=1, progress=False, early_stopping_monitor="cco_loss_train")
+    plain = copy.deepcopy(models["JointEmbeddingSCVI"])
+    plain.train(max_epochs=1, progress=False)
+    weights = plain.module.state_dict()  # trying a minibatch out has changed nothing
+    assert all(torch.equal(v, weights[k]) for k, v in model.module.state_dict().items())
+    for wrong in ("cco_loss_validation", "cco_los_train"):  # held-out cells have no second view
+        with pytest.raises(InvalidArgumentError, match="'cco_loss_train'"):
+            plain.train(max_epochs=1, progress=False, early_stopping_monitor=wrong)
+
+
 def test_questions_read_their_numbers(models: dict[str, Any]):
     model = models["SCVI"]
     model.train(max_epochs=1, progress=False)

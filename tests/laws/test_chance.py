@@ -166,8 +166,9 @@ def test_threads_that_train_at_once_end_with_the_weights_of_one_alone(name: str)
     data = [case.data() for _ in seeds]
     alone = {seed: weights(seed, data[0]) for seed in (0, 1)}
     before = generators()
-    with ThreadPoolExecutor(4) as pool:
+    with float64_by_default(), ThreadPoolExecutor(4) as pool:
         together = list(pool.map(weights, seeds, data))
+        assert torch.get_default_dtype() == torch.float64
     assert generators() == before
     for seed, found in zip(seeds, together, strict=True):
         assert all(torch.equal(value, alone[seed][key]) for key, value in found.items())
