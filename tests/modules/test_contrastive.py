@@ -270,13 +270,15 @@ def test_steps_by_hand_take_populations_of_unequal_size(sizes: tuple[int, int], 
     """Each step takes all cells; the loss is that of the pairs among them."""
     vae = build(use_observed_lib_size=False, wasserstein_penalty=2.0, **PRIOR).double().eval()
     tensors = in_double(pair(*sizes))
-    inputs = {name: vae._cell_inputs(part) for name, part in tensors.items()}
+    inputs = {name: vae._encoder_inputs(part) for name, part in tensors.items()}
     inference = vae.inference(**inputs, n_samples=n_samples)
     assert [inference[name]["z"].shape[-2] for name in tensors] == list(sizes)
     decoded = vae.generative(**vae._get_generative_input(tensors, inference))
     assert [decoded[name]["px_rate"].shape[-2] for name in tensors] == list(sizes)
     losses = vae.loss(tensors, inference, decoded)
     n = min(sizes)
+    plain = [{name: dict(part) for name, part in pair.items()} for pair in (inference, decoded)]
+    torch.testing.assert_close(vae.loss(tensors, *plain).loss, losses.loss)
     rows = {
         name: {
             key: value if value is None or value.dim() == 1 else value[..., :n, :]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vivace.kernels import csr_tensor, rows_between, stack_rows
-from vivace.modules.pairs import apart, paired, sum_of_pairs, together
+from vivace.modules.pairs import Pair, paired, sizes_of, stacked, sum_of_pairs
 
 
 def csr(x: torch.Tensor) -> torch.Tensor:
@@ -34,32 +34,58 @@ def test_rows_between_are_those_of_a_slice(layout: str, rows: tuple[int, int]):
 @pytest.mark.parametrize("n_background", [1, 2, 3])
 def test_parts_put_together_are_the_table(layout: str, n_background: int):
     table = {"x": LAYOUTS[layout](X), "theta": torch.ones(2), "nothing": None}
-    parts = apart(table, n_background, 4 - n_background)
-    assert together(**parts) is table
-    assert parts["target"].keys() == table.keys()
-    assert parts["target"]["nothing"] is None
-    assert parts["target"]["theta"] is table["theta"], "one for all cells"
-    assert parts["background"]["x"].shape[-2] == n_background
-    by_hand = together(*({"x": part["x"]} for part in parts.values()))
-    assert torch.equal(as_dense(by_hand["x"]), as_dense(table["x"]))
+    sizes = (n_background, 4 - n_background)
+    pair = Pair(table, sizes)
+    assert list(pair) == ["background", "target"]
+    assert sizes_of(pair, "x") == sizes
+    assert stacked(pair, sizes) is pair
+    assert pair["target"].keys() == table.keys()
+    assert pair["target"]["nothing"] is None
+    assert pair["target"]["theta"] is table["theta"], "one for all cells"
+    assert pair["background"]["x"].shape[-2] == n_background
+    by_hand = {name: dict(part) for name, part in pair.items()}
+    assert sizes_of(by_hand, "x") == sizes
+    again = stacked(by_hand, sizes).table
+    assert torch.equal(as_dense(again["x"]), as_dense(table["x"]))
+    assert again["theta"] is table["theta"]
+    assert again["nothing"] is None
+
+
+def test_parts_are_those_of_their_population_and_cut_when_asked_for():
+    pair = Pair({"z": torch.tensor([[1.0], [2.0], [3.0]]), "px": object()}, (1, 2))
+    assert pair["background"]["z"].tolist() == [[1]]
+    assert pair["target"]["z"].tolist() == [[2], [3]]
+    assert list(pair["target"]) == ["z"], "what is of all cells together has no part"
+    with pytest.raises(KeyError):
+        pair["both"]
 
 
 def test_parts_of_different_tables_make_a_new_one():
-    one, other = apart({"z": torch.zeros(4, 1)}, 2), apart({"z": torch.ones(4, 1)}, 2)
-    found = together(one["background"], other["target"])["z"]
-    assert found.flatten().tolist() == [0, 0, 1, 1]
+    one, other = Pair({"z": torch.zeros(4, 1)}, (2, 2)), Pair({"z": torch.ones(4, 1)}, (2, 2))
+    given = {"background": one["background"], "target": other["target"]}
+    assert stacked(given, (2, 2)).table["z"].flatten().tolist() == [0, 0, 1, 1]
 
 
 def test_parts_that_change_places_make_a_new_table():
-    parts = apart({"z": torch.tensor([[1.0], [2.0], [3.0]])}, 1, 2)
-    found = together(parts["target"], parts["background"])["z"]
-    assert found.flatten().tolist() == [2, 3, 1]
+    pair = Pair({"z": torch.tensor([[1.0], [2.0], [3.0]])}, (1, 2))
+    given = {"background": pair["target"], "target": pair["background"]}
+    assert stacked(given, (2, 1)).table["z"].flatten().tolist() == [2, 3, 1]
 
 
 def test_an_entry_that_one_population_lacks_is_none():
     full, bare = {"z": torch.ones(1, 1), "y": torch.ones(1, 1)}, {"z": torch.ones(1, 1)}
-    assert together(full, bare)["y"] is None
-    assert together({**full, "y": None}, full)["y"] is None
+    for background, target in ((full, bare), ({**full, "y": None}, full)):
+        table = stacked({"background": background, "target": target}, (1, 1)).table
+        assert table["y"] is None
+        assert table["z"].shape == (2, 1)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_first_cells_of_either_may_be_taken_from_a_pair_too(layout: str):
+    for given in (Pair({"x": LAYOUTS[layout](X)}, (3, 1)), Pair({"x": LAYOUTS[layout](X)}, (1, 3))):
+        found = as_dense(stacked(given, (1, 1)).table["x"])
+        rows = X[[0, given.sizes[0]]]
+        assert torch.equal(found, rows if layout != "samples" else torch.stack([rows, rows + 1]))
 
 
 def test_dense_counts_below_sparse_ones_are_dense():
@@ -72,7 +98,7 @@ def test_pairs_are_cut_to_the_smaller_minibatch():
         "target": {"X": X[:2], "batch": torch.ones(2, 1)},
     }
     found = paired(pair)
-    assert torch.equal(found["background"]["X"].to_dense(), X[:2])
+    assert torch.equal(as_dense(found["background"]["X"]), X[:2])
     assert len(found["background"]["batch"]) == len(found["target"]["batch"]) == 2
     assert pair["background"]["X"].shape == (4, 2)
 

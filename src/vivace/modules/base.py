@@ -112,7 +112,10 @@ def _as_terms(name: str, terms: Terms | None, zero: torch.Tensor) -> dict[str, t
 def to_device(tensors: Any, device: torch.device) -> Any:
     """Move every tensor of a (nested) dict; anything else is left as it is."""
     if isinstance(tensors, dict):
-        return {key: to_device(value, device) for key, value in tensors.items()}
+        return {
+            key: value.to(device) if isinstance(value, torch.Tensor) else to_device(value, device)
+            for key, value in tensors.items()
+        }
     return tensors.to(device) if isinstance(tensors, torch.Tensor) else tensors
 
 
@@ -185,7 +188,6 @@ generative_kwargs, loss_kwargs
         """
         if not self.training:
             tensors = to_device(tensors, self.device)
-        tensors = self._prepare(tensors)
         input_kwargs = self._input_kwargs(tensors, _as_dict(get_inference_input_kwargs))
         inference_inputs = self._get_inference_input(tensors, **input_kwargs)
         inference_outputs = self.inference(**inference_inputs, **_as_dict(inference_kwargs))
@@ -197,10 +199,6 @@ generative_kwargs, loss_kwargs
             return inference_outputs, generative_outputs
         losses = self.loss(tensors, inference_outputs, generative_outputs, **_as_dict(loss_kwargs))
         return inference_outputs, generative_outputs, losses
-
-    def _prepare(self, tensors: Any) -> Any:
-        """What inference, generative and loss have in common to do, done once."""
-        return tensors
 
     @staticmethod
     def _input_kwargs(tensors: Any, kwargs: dict) -> dict:

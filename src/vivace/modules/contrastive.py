@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from vivace._types import Keys, Minibatch
+from vivace._types import Keys
 from vivace.errors import InvalidArgumentError, check_choice
 from vivace.kernels import log1p_counts, row_sums
 from vivace.likelihoods import ZeroInflatedNegativeBinomial
 from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.modules.counts import DISPERSIONS, OVERDISPERSED, CountHead, log_scale
+from vivace.modules.lazy import LazyOutputs
 from vivace.modules.library import library_prior, library_prior_tables
 from vivace.modules.pairs import (
     POPULATIONS,
-    Part,
-    apart,
+    Pair,
+    Populations,
+    paired,
     sizes_of,
-    stacked_pairs,
+    stacked,
     sum_of_pairs,
-    together,
 )
 from vivace.nn import CountDecoder, Encoder
 
@@ -32,7 +33,6 @@ TYPICAL_LIBRARY = 1e4
 """Expected total counts of cells drawn from the prior, where library sizes are observed."""
 
 Outputs = dict[str, Any]
-Pair = Mapping[str, Minibatch]
 
 
 class ContrastiveVAE(BaseModule):
@@ -187,18 +187,41 @@ class ContrastiveVAE(BaseModule):
             **self.count_head.decoder_heads,
         )
 
-    def _prepare(self, tensors: Pair) -> dict[str, Part]:
-        both = stacked_pairs(tensors)
-        return apart(both, len(both[Keys.BATCH]) // 2)
+    def forward(
+        self,
+        tensors: Populations,
+        get_inference_input_kwargs: dict | None = None,
+        get_generative_input_kwargs: dict | None = None,
+        inference_kwargs: dict | None = None,
+        generative_kwargs: dict | None = None,
+        loss_kwargs: dict | None = None,
+        compute_loss: bool = True,
+    ) -> tuple:
+        """Inference, generative and, if asked, loss of one pair of minibatches.
+
+        As :meth:`BaseModule.forward`, on one table of both populations from the first step to the last.
+        """
+        if not self.training:
+            tensors = to_device(tensors, self.device)
+        cells = paired(tensors)
+        inputs = self._encoder_inputs(cells.table, **(get_inference_input_kwargs or {}))
+        outputs = self._infer(cells.sizes[0], **inputs, **(inference_kwargs or {}))
+        inputs = self._decoder_inputs(cells.table, outputs, **(get_generative_input_kwargs or {}))
+        decoded = self._decode(**inputs, **(generative_kwargs or {}))
+        found = Pair(outputs, cells.sizes), Pair(decoded, cells.sizes)
+        if not compute_loss:
+            return found
+        losses = self._loss(cells, outputs, decoded["px"], **(loss_kwargs or {}))
+        return *found, losses
 
     # inference ----------------------------------------------------------------------------------
 
-    def _get_inference_input(self, tensors: Pair) -> dict[str, Part]:
-        both = stacked_pairs(tensors)
-        return apart(self._cell_inputs(both), len(both[Keys.BATCH]) // 2)
+    def _get_inference_input(self, tensors: Populations) -> Pair:
+        cells = paired(tensors)
+        return Pair(self._encoder_inputs(cells.table), cells.sizes)
 
     @staticmethod
-    def _cell_inputs(tensors: Mapping[str, Any]) -> dict:
+    def _encoder_inputs(tensors: Mapping[str, Any]) -> dict:
         return {
             "x": tensors[Keys.X],
             "batch_index": tensors[Keys.BATCH],
@@ -211,7 +234,7 @@ class ContrastiveVAE(BaseModule):
         background: Mapping[str, torch.Tensor],
         target: Mapping[str, torch.Tensor],
         n_samples: int = 1,
-    ) -> dict[str, Part]:
+    ) -> Pair:
         """Posterior of the latent variables of both populations.
 
         Parameters
@@ -230,11 +253,18 @@ class ContrastiveVAE(BaseModule):
         (None unless the library is latent). The background's ``s`` is exactly 0; its posterior is kept
         for the penalty.
         """
-        outputs = self._generic_inference(**together(background, target), n_samples=n_samples)
-        sizes = [len(background["batch_index"]), len(target["batch_index"])]
-        of_background, of_target = outputs["s"].split(sizes, dim=-2)
-        outputs["s"] = torch.cat([torch.zeros_like(of_background), of_target], dim=-2)
-        return apart(outputs, *sizes)
+        given = {"background": background, "target": target}
+        cells = stacked(given, sizes_of(given, "batch_index"))
+        outputs = self._infer(cells.sizes[0], **cells.table, n_samples=n_samples)
+        return Pair(outputs, cells.sizes)
+
+    def _infer(self, n_background: int, **inputs: Any) -> Outputs:
+        """Inference of one table; the salient state of its first ``n_background`` cells is 0."""
+        outputs = self._generic_inference(**inputs)
+        s = outputs["s"]
+        none = torch.zeros_like(s[..., :n_background, :])
+        outputs["s"] = torch.cat([none, s[..., n_background:, :]], dim=-2)
+        return outputs
 
     def _generic_inference(
         self,
@@ -272,18 +302,18 @@ class ContrastiveVAE(BaseModule):
 
     # generative ---------------------------------------------------------------------------------
 
-    def _get_generative_input(
-        self, tensors: Pair, inference_outputs: Mapping[str, Mapping]
-    ) -> dict[str, Part]:
+    def _get_generative_input(self, tensors: Populations, inference_outputs: Populations) -> Pair:
         sizes = sizes_of(inference_outputs, "z")
-        both, outputs = stacked_pairs(tensors, sizes), together(**inference_outputs)
-        inputs = {key: outputs[key] for key in ("z", "s", "library")} | self._decoder_inputs(both)
-        return apart(inputs, *sizes)
+        cells, outputs = stacked(tensors, sizes), stacked(inference_outputs, sizes)
+        return Pair(self._decoder_inputs(cells.table, outputs.table), sizes)
 
     @staticmethod
-    def _decoder_inputs(tensors: Mapping[str, Any]) -> dict:
+    def _decoder_inputs(tensors: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict:
         size_factor = tensors.get(Keys.SIZE_FACTOR)
         return {
+            "z": outputs["z"],
+            "s": outputs["s"],
+            "library": outputs["library"],
             "batch_index": tensors[Keys.BATCH],
             "cont_covs": tensors.get(Keys.CONT_COVS),
             "cat_covs": tensors.get(Keys.CAT_COVS),
@@ -297,7 +327,7 @@ class ContrastiveVAE(BaseModule):
         target: Mapping[str, torch.Tensor],
         *,
         transform_batch: int | None = None,
-    ) -> dict[str, Part]:
+    ) -> Pair:
         """Parameters of the count distributions of both populations.
 
         Parameters
@@ -312,13 +342,18 @@ class ContrastiveVAE(BaseModule):
         Returns
         -------
         For each population a mapping with ``px_scale``, ``px_rate``, ``px_dropout`` (B, G) or
-        (S, B, G), and ``px_r``, see :class:`CountParameters`.
+        (S, B, G), and ``px_r``, (G,) where it is one for all cells; computed when asked for, as the loss
+        needs only the distribution that they are of.
         """
-        inputs = dict(together(background, target))
+        given = {"background": background, "target": target}
+        cells = stacked(given, sizes_of(given, "batch_index"))
+        return Pair(self._decode(**cells.table, transform_batch=transform_batch), cells.sizes)
+
+    def _decode(self, *, transform_batch: int | None = None, **inputs: Any) -> LazyOutputs:
+        """What :meth:`generative` says of one table, and ``px``, the distribution of all its counts."""
         if transform_batch is not None:
             inputs["batch_index"] = torch.full_like(inputs["batch_index"], transform_batch)
-        parameters = CountParameters(self._generic_generative(**inputs))
-        return apart(parameters, len(background["batch_index"]), len(target["batch_index"]))
+        return LazyOutputs(**self.count_head.outputs(self._generic_generative(**inputs)))
 
     def _generic_generative(
         self,
@@ -425,9 +460,9 @@ class ContrastiveVAE(BaseModule):
 
     def loss(
         self,
-        concat_tensors: Pair,
-        inference_outputs: Mapping[str, Mapping],
-        generative_outputs: Mapping[str, Part],
+        concat_tensors: Populations,
+        inference_outputs: Populations,
+        generative_outputs: Populations,
         kl_weight: float | torch.Tensor = 1.0,
     ) -> LossOutput:
         """Negative evidence lower bound of a pair of a background and a target cell, mean over pairs.
@@ -447,17 +482,30 @@ class ContrastiveVAE(BaseModule):
             Weight of the divergences of z and s and of the penalty, >= 0.
         """
         sizes = sizes_of(inference_outputs, "z")
-        n, n_pairs = sizes[0], min(sizes)
-        both, outputs = stacked_pairs(concat_tensors, sizes), together(**inference_outputs)
-        px = distribution(generative_outputs)
+        decoded = stacked(generative_outputs, sizes).table
+        px = decoded.get("px")
+        if px is None:  # of parameters that were put together by hand
+            parameters = (decoded[key] for key in ("px_rate", "px_r", "px_dropout"))
+            px = self.count_head.likelihood.of_means(*parameters)
+        outputs = stacked(inference_outputs, sizes).table
+        return self._loss(stacked(concat_tensors, sizes), outputs, px, kl_weight)
+
+    def _loss(
+        self,
+        cells: Pair,
+        outputs: Mapping[str, Any],
+        px: Any,
+        kl_weight: float | torch.Tensor = 1.0,
+    ) -> LossOutput:
+        """:meth:`loss` of one table."""
+        both, n, n_pairs = cells.table, cells.sizes[0], min(cells.sizes)
         reconstruction = -sum_of_pairs(px.log_prob_sum(both[Keys.X]), n)
         kl_z = sum_of_pairs(self.latent_kl_divergence(outputs["qz_m"], outputs["qz_v"], 0, 1), n)
         of_library = [outputs[key] for key in ("ql_m", "ql_v", "library")]
         kl_l = sum_of_pairs(self.library_kl_divergence(both[Keys.BATCH], *of_library), n)
-        q_s = outputs["qs_m"], outputs["qs_v"]
-        kl_s = self.latent_kl_divergence(*(q[..., n : n + n_pairs, :] for q in q_s), 0, 1)
-        mean, variance = (q[..., :n_pairs, :] for q in q_s)
-        wasserstein = (mean**2 + variance).sum(-1)
+        mean, variance, target = outputs["qs_m"], outputs["qs_v"], slice(n, n + n_pairs)
+        kl_s = self.latent_kl_divergence(mean[..., target, :], variance[..., target, :], 0, 1)
+        wasserstein = (mean[..., :n_pairs, :] ** 2 + variance[..., :n_pairs, :]).sum(-1)
         warmed_up = self.wasserstein_penalty * wasserstein + kl_z + kl_s
         return LossOutput(
             loss=(reconstruction + kl_weight * warmed_up + kl_l).mean(),
@@ -473,7 +521,7 @@ class ContrastiveVAE(BaseModule):
     def sample(
         self,
         *,
-        tensors: Pair | None = None,
+        tensors: Populations | None = None,
         n_samples: int = 1,
         library_size: float | None = None,
     ) -> dict[str, torch.Tensor]:
@@ -516,7 +564,7 @@ class ContrastiveVAE(BaseModule):
             inference_kwargs={"n_samples": n_samples},
             compute_loss=False,
         )
-        counts = distribution(decoded).sample()
+        counts = decoded.table["px"].sample()
         counts = (counts.permute(1, 2, 0) if n_samples > 1 else counts).cpu()
         return dict(zip(POPULATIONS, counts.chunk(2), strict=True))
 
@@ -560,46 +608,6 @@ class ContrastiveVAE(BaseModule):
             msg = f"library_size={library_size} must be above 0 and finite"
             raise InvalidArgumentError(msg)
         return torch.full(batch.shape, math.log(size)).to(next(self.decoder.parameters()))
-
-
-class CountParameters(Mapping):
-    """Count parameters of the cells of both populations, each computed when asked for.
-
-    The loss needs only their distribution, so that the means, for which everything has to be normalised
-    and exponentiated, are seldom formed.
-
-    Attributes
-    ----------
-    px
-        Distribution of the counts.
-    """
-
-    names = ("px_scale", "px_rate", "px_r", "px_dropout")
-
-    def __init__(self, px: Any):
-        self.px = px
-
-    def __getitem__(self, name: str) -> torch.Tensor | None:
-        if name == "px_r":  # (G,) where it is one for all cells
-            return self.px.theta
-        if name == "px_dropout":
-            return getattr(self.px, "zi_logits", None)
-        if name not in self.names:
-            raise KeyError(name)
-        return self.px.scale if name == "px_scale" else self.px.mu
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-def distribution(decoded: Mapping[str, Part]) -> Any:
-    """That of the counts of both populations."""
-    parameters = together(**decoded)
-    assert isinstance(parameters, CountParameters)
-    return parameters.px
 
 
 def categories(batch_index: torch.Tensor, cat_covs: torch.Tensor | None) -> list[torch.Tensor]:

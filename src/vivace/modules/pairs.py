@@ -1,76 +1,96 @@
-"""Two populations of cells that go through the networks together."""
+"""Two populations of cells in one table, which goes through the networks as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 
 from vivace._types import Keys
 from vivace.kernels import rows_between, stack_rows
+from vivace.modules.lazy import LazyOutputs
 
 POPULATIONS = ("background", "target")
+WHOLE = ("px",)
+"""Entries of a table that are of all its cells together, and of which no population has a part."""
+
+Populations: TypeAlias = Mapping[str, Mapping[str, Any]]
+Sizes: TypeAlias = tuple[int, int]
 
 
-class Part(Mapping):
-    """The cells of one population in a table of both, each entry cut out when asked for.
-
-    The table stays whole for what comes next: to cut all outputs apart, and put them together again,
-    takes a fiftieth of a training step.
+class Pair(Mapping):
+    """Background cells, then target cells, in one table; asked for a population, it cuts out its part.
 
     Parameters
     ----------
-    both
-        Entries (..., B, n) of background cells, then target cells; None, or (n,) where it is one for
-        all cells.
-    rows
-        Those of the population.
+    table
+        Entries (..., B + T, n) of all cells; None, or (n,) where it is one for all.
+    sizes
+        B and T.
 
     Examples
     --------
-    >>> parts = apart({"z": torch.tensor([[1.0], [2.0], [3.0]]), "library": None}, 1, 2)
-    >>> parts["target"]["z"].tolist(), parts["target"]["library"]
+    >>> pair = Pair({"z": torch.tensor([[1.0], [2.0], [3.0]]), "library": None}, (1, 2))
+    >>> pair["target"]["z"].tolist(), pair["target"]["library"]
     ([[2.0], [3.0]], None)
     """
 
-    def __init__(self, both: Mapping[str, Any], rows: range):
-        self.both = both
-        self.rows = rows
+    def __init__(self, table: Mapping[str, Any], sizes: Sizes):
+        self.table = table
+        self.sizes = sizes
 
-    def __getitem__(self, key: str) -> Any:
-        value = self.both[key]
-        if value is None or value.dim() == 1:
-            return value
-        return rows_between(value, self.rows.start, self.rows.stop)
+    def __getitem__(self, population: str) -> LazyOutputs:
+        n_background, n_target = self.sizes
+        rows = {
+            "background": (0, n_background),
+            "target": (n_background, n_background + n_target),
+        }[population]
+        kept = (key for key in self.table if key not in WHOLE)
+        return LazyOutputs(**{key: partial(self._part, key, *rows) for key in kept})
+
+    def _part(self, key: str, first: int, last: int) -> Any:
+        value = self.table[key]
+        return value if value is None or value.dim() == 1 else rows_between(value, first, last)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.both)
+        return iter(POPULATIONS)
 
     def __len__(self) -> int:
-        return len(self.both)
-
-    def follows(self, other: Part) -> bool:
-        """Whether its rows come next after those of the other, in the same table."""
-        return self.both is other.both and self.rows.start == other.rows.stop
+        return len(POPULATIONS)
 
 
-def apart(both: Mapping[str, Any], n_background: int, n_target: int | None = None) -> dict:
-    """Each population's part of a table of both; default as many targets as background cells."""
-    n_cells = n_background + (n_background if n_target is None else n_target)
-    rows = (range(n_background), range(n_background, n_cells))
-    return {name: Part(both, of) for name, of in zip(POPULATIONS, rows, strict=True)}
+def sizes_of(populations: Populations, key: str) -> Sizes:
+    """Number of background and of target cells, by an entry (..., B, n) that both have."""
+    if isinstance(populations, Pair):
+        return populations.sizes
+    return populations["background"][key].shape[-2], populations["target"][key].shape[-2]
 
 
-def together(background: Mapping[str, Any], target: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The table that was cut into these, or a new one; entries that one of them lacks are None."""
-    if isinstance(background, Part) and isinstance(target, Part) and target.follows(background):
-        return target.both
-    entries = {key: (one, target.get(key)) for key, one in background.items()}
-    return {
-        key: None if one is None or other is None else stack_rows([one, other])
-        for key, (one, other) in entries.items()
-    }
+def stacked(populations: Populations, sizes: Sizes) -> Pair:
+    """The first cells of both populations in one table; entries that one of them lacks are None."""
+    if isinstance(populations, Pair) and populations.sizes == sizes:
+        return populations
+    background, target = populations["background"], populations["target"]
+    table = {key: _stack(one, target.get(key), sizes) for key, one in background.items()}
+    return Pair(table, sizes)
+
+
+def _stack(one: torch.Tensor | None, other: torch.Tensor | None, sizes: Sizes) -> Any:
+    if one is None or other is None or one.dim() == 1:
+        return None if other is None else one
+    if (one.shape[-2], other.shape[-2]) != sizes:
+        one, other = rows_between(one, 0, sizes[0]), rows_between(other, 0, sizes[1])
+    if one.layout == other.layout == torch.strided:
+        return torch.cat([one, other], dim=-2)
+    return stack_rows([one, other])
+
+
+def paired(tensors: Populations) -> Pair:
+    """Both minibatches in one table, cut to the size of the smaller one; the caller's stay as they are."""
+    n = min(sizes_of(tensors, Keys.BATCH))
+    return stacked(tensors, (n, n))
 
 
 def sum_of_pairs(of_cells: torch.Tensor, n_background: int) -> torch.Tensor:
@@ -78,29 +98,3 @@ def sum_of_pairs(of_cells: torch.Tensor, n_background: int) -> torch.Tensor:
     background, target = of_cells[..., :n_background], of_cells[..., n_background:]
     n_pairs = min(background.shape[-1], target.shape[-1])
     return background[..., :n_pairs] + target[..., :n_pairs]
-
-
-def sizes_of(populations: Mapping[str, Mapping], key: str) -> list[int]:
-    """Number of background and of target cells, by an entry (..., B, n)."""
-    return [populations[name][key].shape[-2] for name in POPULATIONS]
-
-
-def paired(
-    tensors: Mapping[str, Mapping], sizes: Sequence[int] | None = None
-) -> Mapping[str, Mapping]:
-    """The first cells of both minibatches, default as many of either; the caller's stay as they are."""
-    have = sizes_of(tensors, Keys.BATCH)
-    wanted = [min(have)] * 2 if sizes is None else list(sizes)
-    if have == wanted:
-        return tensors
-    return {
-        name: {key: rows_between(value, 0, n) for key, value in tensors[name].items()}
-        for name, n in zip(POPULATIONS, wanted, strict=True)
-    }
-
-
-def stacked_pairs(
-    tensors: Mapping[str, Mapping], sizes: Sequence[int] | None = None
-) -> Mapping[str, Any]:
-    """Both minibatches in one table, the first cells of each, default as many of either."""
-    return together(**paired(tensors, sizes))
