@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mudata
 import pytest
 
+import test_import_splicevi as splicing
 import vivace
 from test_import_scvi import published
 from vivace.cli import main
@@ -29,3 +31,31 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
     assert run("import", tmp_path / "old", "--out", tmp_path / "run") == 0
     assert run("import", tmp_path / "old", "--out", tmp_path / "run") == 2
     assert "overwrite" in capsys.readouterr().err
+
+
+def test_splicing_is_imported_with_the_cells_it_was_trained_with(tmp_path, capsys):
+    cells = splicing.cells()
+    folder, _ = splicing.published(tmp_path / "old", cells)
+    with mudata.set_options(pull_on_update=False):
+        cells.write_h5mu(tmp_path / "cells.h5mu")
+    out = tmp_path / "run"
+    assert run("import", folder, "--out", out) == 2
+    assert "MuData" in capsys.readouterr().err
+    assert not out.exists()
+    assert run("import", folder, "--out", out, "--data", tmp_path / "cells.h5mu") == 0
+    assert "CELLS.h5mu --out FILE.h5mu" in capsys.readouterr().out
+    assert type(vivace.load(out)).__name__ == "SPLICEVI"
+
+
+def test_an_import_replaces_a_run_and_nothing_else(tmp_path, capsys):
+    folder = published(tmp_path / "old")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    assert run("import", folder, "--out", mine, "--overwrite") == 2
+    assert "is no run folder" in capsys.readouterr().err
+    assert [p.name for p in mine.iterdir()] == ["thesis.txt"]
+    assert run("import", folder, "--out", tmp_path / "run") == 0
+    (tmp_path / "run" / "tables").mkdir()
+    assert run("import", folder, "--out", tmp_path / "run", "--overwrite") == 0
+    assert not (tmp_path / "run" / "tables").exists(), "tables of another model do not stay"

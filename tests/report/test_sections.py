@@ -12,6 +12,7 @@ from vivace.report.sections.contrast import contrast
 from vivace.report.sections.differential import differential
 from vivace.report.sections.glance import (
     generalises,
+    glance,
     predictive_checks,
     settled,
     training_checks,
@@ -52,6 +53,20 @@ def test_settled_looks_at_cells_kept_aside(make_run):
         check = training_checks(Run(run))[0]
         assert check.good is good
         assert ("kept aside" in check.text) is good
+
+
+def test_a_loss_that_rose_did_not_fall():
+    check = settled(series(range(100, 140)))
+    assert check is not None
+    assert check.text == "The loss did not fall over the last tenth of the epochs."
+
+
+def test_one_of_a_thing_has_no_s(make_run):
+    run = Run(make_run(n_cells=1, n_epochs=1))
+    cards = glance(run).blocks[0].items
+    assert cards[:2] == [("1", "cell"), ("50", "genes")]
+    assert "training cells 1 time." in training(run).lead
+    assert "(1 cell)" in latent(run).lead
 
 
 def test_settled_says_nothing_about_a_few_epochs():

@@ -239,10 +239,17 @@ def report(
     from vivace.report import write_report
 
     if out is not None:
-        if out.is_dir():
-            raise InvalidArgumentError(f'"{out}" is a folder; name a file')
-        check_place(out)
+        check_page(out)
     say(f"Wrote {write_report(run, out)}")
+
+
+def check_page(out: Path) -> None:
+    """Refuse to write a page where something else is, or where nothing can be written."""
+    if out.is_dir():
+        raise InvalidArgumentError(f'"{out}" is a folder; name a file')
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InvalidArgumentError(f'--out "{out}" should end in .html')
+    check_place(out)
 
 
 @app.command(name="import", cls=Command)

@@ -11,8 +11,6 @@ from vivace.cli.words import in_words
 from vivace.errors import FractionalCountsWarning, InvalidDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
 
 RAW = "raw"
@@ -63,7 +61,7 @@ def counted(cells: AnnData, layer: str | None) -> AnnData:
     return full
 
 
-def with_genes(cells: AnnData, genes: Sequence[Any], layer: str | None) -> AnnData:
+def with_genes(cells: AnnData, genes: Any, layer: str | None) -> AnnData:
     """A copy of the cells with some genes, by name or mask, in this order; of :func:`counted` cells."""
     chosen = cells[:, genes].copy()
     if in_raw(cells, layer):

@@ -71,9 +71,9 @@ def chosen_genes(cells: Any, tissue: Any, n_top: int, layer: str | None) -> Any:
     say(f"{n:,} genes are in both (reference {cells.n_vars:,}, spots {tissue.n_vars:,}).")
     if n < FEWEST_GENES:
         msg = (
-            f"only {several(n, 'gene')} {'is' if n == 1 else 'are'} in both, at least {FEWEST_GENES} are needed; names look "
-            f"like {example(cells)} in the reference and {example(tissue)} in the spots: use the same "
-            "kind of names in both"
+            f"only {several(n, 'gene')} {'is' if n == 1 else 'are'} in both, at least {FEWEST_GENES} are "
+            f"needed; names look like {example(cells)} in the reference and {example(tissue)} in the "
+            "spots: use the same kind of names in both"
         )
         raise InvalidDataError(msg)
     cells = with_genes(cells, shared, layer)

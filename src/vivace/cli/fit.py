@@ -14,7 +14,7 @@ from vivace.cli.columns import check_columns, check_needed, populations
 from vivace.cli.command import Command
 from vivace.cli.counts import counted, whole_counts, with_genes
 from vivace.cli.files import read_cells, read_paired_cells
-from vivace.cli.options import from_dataclass, from_signature, parameter, with_options
+from vivace.cli.options import asked_later, from_dataclass, from_signature, parameter, with_options
 from vivace.cli.words import say, several
 from vivace.errors import InvalidArgumentError, nearest
 from vivace.runs.write import check_new_run
@@ -34,7 +34,8 @@ class Fit:
     help
         What it is for, in the words of a biologist.
     needs
-        Arguments of ``setup_anndata`` that the model can do without and its users cannot.
+        Columns without which there is nothing to fit; asked for when the cells are read, so that the
+        message can list what there is.
     own
         Options that no signature knows.
     own_train
@@ -60,6 +61,7 @@ NOT_FOR_THE_SHELL = ("compat",)
 COMMON = ("max_epochs", "batch_size", "lr", "early_stopping")
 TRAIN = ("recipe", "seed", "train_size", "accelerator", "checkpoint", "resume")
 PANELS = ("Your data", "The model", "Training", "Training, fine tuning")
+REQUIRED = "  [required]"
 PLAIN_HELP = {
     "layer": "Layer of the file with the raw counts; default: X. raw takes those of .raw.",
     "batch_key": "Column of obs with the batch (sample, donor, study) whose effect is to be removed.",
@@ -129,7 +131,7 @@ def fit_parameters(fit: Fit) -> list[Any]:
         cells_argument(".h5mu" if fit.paired else ".h5ad"),
         *FILES,
         *fit.own,
-        *setup,
+        *(asked_later(p) if p.name in fit.needs else p for p in setup),
         *([COLOUR] if fit.paired else [N_TOP_GENES, COLOUR]),
         parameter("allow_fractions", AllowFractions, False),
         *from_signature(constructor(model), model.__doc__, net),
@@ -143,6 +145,8 @@ def fit_parameters(fit: Fit) -> list[Any]:
         if one.name in PLAIN_HELP:
             text = PLAIN_HELP[one.name].format(likelihoods=likelihoods)
             one.annotation.__metadata__[0].help = text
+        if one.name in fit.needs:
+            one.annotation.__metadata__[0].help += REQUIRED
     return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
 
 
@@ -299,7 +303,7 @@ POPULATIONS = tuple(
         name,
         Annotated[
             list[str] | None,
-            typer.Option(metavar="COLUMN=VALUE", help=text, rich_help_panel=PANELS[0]),
+            typer.Option(metavar="COLUMN=VALUE", help=text + REQUIRED, rich_help_panel=PANELS[0]),
         ],
         None,
     )
@@ -323,6 +327,7 @@ FITS = {
         "SysVI",
         "Integrate systems that differ more than batches do: species, protocols, organoids and tissue "
         "(SysVI, Hrovatin et al. 2023). --normalize takes raw counts.",
+        needs=("batch_key",),
     ),
     "condscvi": Fit(
         "CondSCVI",

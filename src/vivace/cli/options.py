@@ -59,6 +59,13 @@ def option(name: str, kind: Any, default: Any, text: str, panel: str) -> inspect
     return parameter(name, annotation, default)
 
 
+def asked_later(one: inspect.Parameter) -> inspect.Parameter:
+    """An option that is not demanded before the command runs."""
+    kind, described = one.annotation.__origin__, one.annotation.__metadata__[0]
+    optional = Annotated[kind | None, described]  # type: ignore[valid-type]
+    return one.replace(default=None, annotation=optional)
+
+
 def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:
     """Parameter of a command."""
     return inspect.Parameter(

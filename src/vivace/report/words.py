@@ -20,6 +20,17 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{digits}g}"
 
 
+def things(n: float, several: str) -> str:
+    """Name of a number of things, which has an "s" too many where there is one.
+
+    Examples
+    --------
+    >>> things(1, "cells"), things(2, "cells")
+    ('cell', 'cells')
+    """
+    return several.removesuffix("s") if n == 1 else several
+
+
 def percent(fraction: float) -> str:
     """Fraction in percent.
 

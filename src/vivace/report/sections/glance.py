@@ -11,7 +11,7 @@ from vivace.report.page import Cards, Check, Checks, Section
 from vivace.report.sections.integration import run_checks as integration_checks
 from vivace.report.sections.predictive import compare, typical_ratio
 from vivace.report.sections.spatial import run_checks as spatial_checks
-from vivace.report.words import duration, number, percent
+from vivace.report.words import duration, number, percent, things
 from vivace.runs import Run
 from vivace.runs.layout import HISTORY
 
@@ -25,8 +25,8 @@ def glance(run: Run) -> Section:
     """Headline figures and checks."""
     summary = run.summary
     items = [
-        (number(summary["n_cells"]), summary.get("unit", "cells")),
-        (number(summary["n_genes"]), "genes"),
+        (number(summary["n_cells"]), things(summary["n_cells"], summary.get("unit", "cells"))),
+        (number(summary["n_genes"]), things(summary["n_genes"], "genes")),
         *((metric(m), m["name"]) for m in summary.get("metrics", [])),
     ]
     if summary.get("wall_seconds"):
@@ -71,7 +71,8 @@ def settled(loss: pd.Series, name: str = "loss") -> Check | None:
     gain = (before - last) / abs(before)
     good = bool(gain <= STILL_IMPROVING)
     title = "Training has settled" if good else "Training was still improving"
-    text = f"The {name} fell by {percent(max(gain, 0.0))} over the last tenth of the epochs."
+    fell = f"fell by {percent(gain)}" if gain > 0 else "did not fall"
+    text = f"The {name} {fell} over the last tenth of the epochs."
     return Check(good, title, text if good else f"{text} More epochs would probably help.")
 
 

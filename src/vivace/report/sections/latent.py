@@ -13,7 +13,7 @@ from vivace.report.colours import Category, categories
 from vivace.report.draw import FIRST, INK, RAMP, Canvas, canvas, dot_size
 from vivace.report.page import Figure, Section
 from vivace.report.plane import to_plane
-from vivace.report.words import number
+from vivace.report.words import number, things
 from vivace.runs import Run
 from vivace.runs.layout import COLOUR, DIMENSION, LATENT, SALIENT
 
@@ -47,7 +47,7 @@ def maps(run: Run, table: pd.DataFrame) -> tuple[list[Figure], str]:
 def lead(run: Run, n: int, dimensions: list[str], name: str) -> str:
     """What the map is made of."""
     total = run.summary["n_cells"]
-    cells = f"{n:,} cells" if n == total else f"{n:,} of {total:,} cells"
+    cells = f"{n:,} {things(n, 'cells')}" if n == total else f"{n:,} of {total:,} cells"
     return f"Each dot is a cell ({cells}), placed by its {len(dimensions)} latent numbers. {HOW_MADE[name]}"
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from vivace.report.draw import FIRST, SECOND, canvas
 from vivace.report.page import Figure, Key, Section
-from vivace.report.words import number
+from vivace.report.words import number, things
 from vivace.runs import Run
 from vivace.runs.layout import HISTORY, SALIENT
 
@@ -22,9 +22,10 @@ def training(run: Run) -> Section | None:
     unit = run.summary.get("unit", "cells")
     pairs = run.has(SALIENT)  # such models learn from two populations at once
     each = "pair of a background and a target cell" if pairs else unit.removesuffix("s")
+    passes = f"{epochs:,} {things(epochs, 'times')}"
     lead = (
-        f"The model saw the training {unit} {epochs:,} times. Lower is better; the unit is nats per "
-        f"{each} (natural-log units of probability)."
+        f"The model saw the training {unit} {passes}. Lower is better; the unit is nats per {each} "
+        "(natural-log units of probability)."
     )
     parts = of_spots(history) if unit == "spots" else of_cells(history)
     return Section("training", "Training", lead, [p for p in parts if p is not None])
