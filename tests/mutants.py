@@ -1,4 +1,4 @@
-"""Faults of one line that the tests must notice: ``python tests/mutants.py [part of a file name ...]``.
+"""Faults of one line that the tests must notice: ``python tests/mutants.py [part of file or text ...]``.
 
 Each fault is put into a copy of the sources, and the tests named beside it are run on the copy. A fault
 that they pass has survived: a test is missing. Faults whose text is no longer in the sources are skipped.
@@ -366,7 +366,7 @@ MUTANTS = [
     # training -----------------------------------------------------------------------------------
     *of(
         "train/stopping.py",
-        "train/test_loop.py",
+        "train/test_steps_and_stopping.py",
         ("self.value - options.early_stopping_min_delta", "self.value + options.early_stopping_min_delta"),
         ("since >= options.early_stopping_patience", "since > options.early_stopping_patience"),
         ("early_stopping_warmup_epochs - 1)", "early_stopping_warmup_epochs)"),
@@ -374,14 +374,14 @@ MUTANTS = [
     ),
     *of(
         "train/options.py",
-        "train/test_loop.py train/test_recipes.py",
+        "train/test_recipes.py train/test_loop.py",
         ("epoch / self.n_epochs_kl_warmup", "(epoch + 1) / self.n_epochs_kl_warmup"),
         ("self.kl_warmup_fraction * n_steps", "self.kl_warmup_fraction * epoch"),
         ("self.max_kl_weight - self.min_kl_weight) * share", "self.max_kl_weight) * share"),
     ),
     *of(
         "train/loop.py",
-        "train/test_loop.py train/test_optimizer.py",
+        "train/test_steps_and_stopping.py train/test_loop.py",
         ("(epoch + 1) % options.check_val_every_n_epoch", "epoch % options.check_val_every_n_epoch"),
         ('self.module.eval()\n        metrics', 'metrics'),
         ('options.keep_best or stopped != "finished"', "options.keep_best"),
@@ -456,7 +456,9 @@ def main(words: list[str]) -> int:
     os.environ.update(ENVIRONMENT)
     for name in PRELOADED:
         importlib.import_module(name)
-    chosen = [m for m in MUTANTS if not words or any(word in m.file for word in words)]
+    chosen = [
+        m for m in MUTANTS if not words or any(word in f"{m.file}: {m.old}" for word in words)
+    ]
     counts: Counter[str] = Counter()
     passes: dict[str, bool] = {}
     for mutant in chosen:
