@@ -185,19 +185,19 @@ MUTANTS = [
     ),
     *of(
         "analysis/integration.py",
-        "models/test_sysvi.py",
+        "analysis/test_integration.py",
         ("[:, ::-1][:, :n_components]", "[:, :n_components]"),
         ("kinds.notna()", "kinds.isna()"),
         ("numpy() - mean) @ axes", "numpy()) @ axes"),
     ),
     *of(
         "analysis/deconvolution.py",
-        "analysis/test_deconvolution.py models/test_destvi.py",
+        "analysis/test_prior_of_states.py analysis/test_deconvolution.py models/test_destvi.py",
         ("variances[of_component].mean(0) + spread", "variances[of_component].mean(0)"),
         ("len(of_component) / len(rows)", "len(of_component) / len(means)"),
         ("cells = shares / depth", "cells = shares * depth"),
         ("torch.softmax(logits[0], dim=0) * v", "torch.softmax(logits[0], dim=0)"),
-        ("len(means) <= n_components", "len(means) < n_components"),
+        ("found.max() >= n_components", "found.max() > n_components"),
     ),
     # data ---------------------------------------------------------------------------------------
     *of(
