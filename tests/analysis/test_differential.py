@@ -323,6 +323,25 @@ def test_vanilla_probability():
     )
 
 
+def test_vanilla_is_the_probability_that_the_first_group_expresses_more():
+    """Draws spread evenly over [0, 1] in a and over [1/2, 3/2] in b: a is above in 1 of 8 pairs."""
+    n = 500
+    obs = pd.DataFrame({"kind": np.repeat(["a", "b"], n)})
+    height = np.tile((np.arange(n) + 0.5) / n, 2) + np.repeat([0.0, 0.5], n)
+    for one, two, more in (("a", "b", 1 / 8), ("b", "a", 7 / 8)):
+        table = differential_expression(
+            lambda rows, _: height[rows, None],
+            lambda rows: [np.ones((len(rows), 1))],
+            ["g"],
+            make_plan(obs, "kind", one, two),
+            options=DifferentialOptions(n_samples_overall=8000),
+        )
+        assert table["proba_m1"].item() == pytest.approx(more, abs=0.015)
+        assert table["proba_m2"].item() == pytest.approx(1 - more, abs=0.015)
+        assert np.sign(table["bayes_factor"].item()) == np.sign(more - 0.5)
+        np.testing.assert_allclose(table["scale1"], 0.5 if one == "a" else 1.0, atol=0.02)
+
+
 def test_two_sided_test_adds_up():
     three, two = (
         Toy()

@@ -40,6 +40,18 @@ def test_a_gene_that_only_differs_between_batches_is_not_chosen():
     assert np.flatnonzero(variable_genes(adata, 1)).tolist() == [0]
 
 
+def test_a_batch_counts_by_its_cells():
+    """Gene 0 varies much in a batch of 4 cells, gene 1 less, but in one of 40."""
+    x = np.full((44, 200), 10, dtype=np.float32)
+    x[:2, 0] = 60
+    x[4::2, 1] = 20
+    adata = anndata.AnnData(x, obs=pd.DataFrame({"b": ["u"] * 4 + ["v"] * 40}).rename(index=str))
+    small, large = dense_spread(x[:4]), dense_spread(x[4:])
+    assert small[0] > large[1]
+    assert 4 * small[0] < 40 * large[1]
+    assert np.flatnonzero(variable_genes(adata, 1, batch_key="b")).tolist() == [1]
+
+
 def test_corners():
     adata = anndata.AnnData(counts(1, 4), layers={"raw": np.zeros((1, 4))})
     assert variable_genes(adata, 2).tolist() == [True, True, False, False]  # no spread: the first

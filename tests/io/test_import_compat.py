@@ -14,6 +14,8 @@ import torch
 import vivace
 from vivace import CondSCVI, ContrastiveVI, DestVI, SysVI
 from vivace.datasets import simulate
+from vivace.errors import NotTrainedError
+from vivace.io.import_scvi import Published, splicevi_options
 
 OURS = ("compat", "n_spots", "type_depth")
 """Options of ours that scvi-tools has no name for, or keeps elsewhere."""
@@ -31,7 +33,7 @@ def obs_field(adata: anndata.AnnData, name: str, column: str | None) -> dict[str
     }
 
 
-def write_published(folder: Path, model: Any, **columns: str) -> Path:
+def write_published(folder: Path, model: Any, *, trained: bool = True, **columns: str) -> Path:
     """A model of ours in a folder as scvi-tools writes it."""
     names = ("batch", "labels")
     fields = {name: obs_field(model.adata, name, columns.get(name)) for name in names}
@@ -50,7 +52,7 @@ def write_published(folder: Path, model: Any, **columns: str) -> Path:
         "attr_dict": {
             "registry_": {"model_name": type(model).__name__, "field_registries": fields},
             "init_params_": {"non_kwargs": options, "kwargs": {}},
-            "is_trained_": True,
+            "is_trained_": trained,
         },
     }
     folder.mkdir()
@@ -123,3 +125,20 @@ def test_the_published_mathematics_comes_along(build, number, tmp_path):
         ours.module.load_state_dict(old.module.state_dict(), strict=False)
         assert number(new) == pytest.approx(number(old), rel=1e-6)
         assert number(new) != pytest.approx(number(ours), rel=1e-6)
+
+
+def test_a_model_that_was_not_trained_there_is_not_trained_here(tmp_path):
+    old, columns = condscvi(None)
+    for trained in (True, False):
+        folder = write_published(tmp_path / f"{trained}", old, trained=trained, **columns)
+        new = vivace.import_model(folder, old.adata)
+        assert new.is_trained == trained
+    with pytest.raises(NotTrainedError):
+        new.get_latent_representation()
+
+
+def test_the_number_of_training_cells_comes_along_for_the_prior_of_concentrations():
+    published = Published(
+        "SPLICEVI", {"X": {"state_registry": {"n_obs": 321}}}, {"n_genes": 5}, {}, (), {}, {}
+    )
+    assert splicevi_options(published)["n_obs"] == 321

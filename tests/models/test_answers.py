@@ -1,0 +1,46 @@
+"""What several models answer alike: which draws are asked for, and the tables users get."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vivace import SCVI
+from vivace.analysis.differential import DifferentialOptions
+from vivace.datasets import simulate
+from vivace.models.answers import cells_table, compare_groups
+
+
+@pytest.fixture(scope="module")
+def model() -> SCVI:
+    adata = simulate("batches", n_cells=60, n_genes=8, n_batches=2)
+    SCVI.setup_anndata(adata, batch_key="batch")
+    model = SCVI(adata, n_hidden=8)
+    model.train(max_epochs=1, progress=False)
+    return model
+
+
+def test_each_side_is_decoded_for_its_own_batches(model: SCVI):
+    asked = []
+
+    def draw(rows: np.ndarray, batch: int | None) -> np.ndarray:
+        asked.append((set(rows) <= set(range(30)), batch))
+        return np.ones((len(rows), 8), dtype=np.float32)
+
+    which = (None, None, None, range(30), range(30, 60))
+    compare_groups(model, None, draw, which, ([0], [1]), DifferentialOptions(n_samples_overall=50))
+    assert asked == [(True, 0), (False, 1)]
+
+
+def test_draws_are_averaged_cell_by_cell_if_asked_for(model: SCVI):
+    draws = np.random.default_rng(0).random((3, 4, 8))
+    rows = [7, 3, 5, 1]
+    names = model.var_names
+    table = cells_table(model, draws, None, rows, names, average=True, as_array=False)
+    wanted = pd.DataFrame(draws.mean(0), model.adata.obs_names[rows], names)
+    pd.testing.assert_frame_equal(table, wanted)
+    whole = cells_table(model, draws, None, rows, names, average=False, as_array=False)
+    np.testing.assert_array_equal(whole, draws)
+    array = cells_table(model, draws[0], None, rows, names, average=True, as_array=True)
+    np.testing.assert_array_equal(array, draws[0])
