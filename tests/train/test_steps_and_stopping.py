@@ -11,7 +11,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy import Line, Stream
-
 from vivace.modules.base import LossOutput
 from vivace.train.loop import fit
 from vivace.train.options import TrainOptions
