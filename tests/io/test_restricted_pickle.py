@@ -6,7 +6,6 @@ import io
 import pickle
 import resource
 import struct
-import sys
 import time
 import zipfile
 from collections import OrderedDict, defaultdict
@@ -18,11 +17,9 @@ import pandas as pd
 import pytest
 import torch
 
+from fuzz_inputs import name, number, packed, text
 from vivace.errors import ModelFileError
 from vivace.io.restricted_pickle import read_pickle
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "properties"))
-from fuzz_inputs import name, number, packed, text
 
 CALL, BUILD, PAIR, TRIPLE = pickle.REDUCE, pickle.BUILD, pickle.TUPLE2, pickle.TUPLE3
 STORE, FETCH = b"r\xe7\x03\x00\x00", b"j\xe7\x03\x00\x00"

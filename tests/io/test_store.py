@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -18,12 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vivace
+from model_table import CASES
 from vivace.data import Field, Schema
 from vivace.errors import InvalidArgumentError, ModelFileError, VivaceError
 from vivace.io import SavedModel, load_parts, save_parts, store
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
-from model_table import CASES
 
 
 def parts(value: float = 1.0, **options: object) -> SavedModel:
