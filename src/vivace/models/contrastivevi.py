@@ -775,7 +775,7 @@ batch_size, return_mean, return_numpy, use_mean
         InvalidArgumentError
             If the reference is another kind of model, or the cells have no new batch.
         """
-        return query.load_query_data(cls, adata, reference_model, query.Freeze(**freeze))
+        return query.map_cells(cls, adata, reference_model, query.Freeze(**freeze))
 
     @staticmethod
     def prepare_query_anndata(adata: Any, reference_model: BaseModel) -> Any:

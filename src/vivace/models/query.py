@@ -64,36 +64,78 @@ class Freeze:
 
 
 def load_query_data(
-    model_class: type[Model], adata: Any, reference: Model | str | Path, freeze: Freeze
+    model_class: type[Model],
+    adata: Any,
+    reference_model: Any,
+    freeze_dropout: bool = False,
+    freeze_expression: bool = True,
+    freeze_decoder_first_layer: bool = True,
+    freeze_batchnorm_encoder: bool = True,
+    freeze_batchnorm_decoder: bool = True,
+    unfrozen: bool = False,
 ) -> Model:
-    """A model of the query cells that starts as the reference and learns only what is new.
+    """A model of new cells that learns their batches and keeps what the reference learned.
 
-    New batches (and new categories of further covariates) are appended to the reference's; what
+    New batches, and new categories of further covariates, are appended to the reference's; what
     belongs to them starts at the mean of the known ones and is all that training changes, unless
-    ``freeze`` releases more. Nothing of ``adata`` or of the reference is modified.
+    something is released.
+
+    Train it, then ask it: its latent space is the reference's. What the reference knows, it
+    still answers as before, to the bit.
 
     Parameters
     ----------
-    model_class
-        Class of the reference.
     adata
-        Query cells, set up or not; columns and layers are found under the reference's names.
-    reference
-        Trained model, or its folder.
-    freeze
-        What stays as it is.
+        New cells, with the obs columns that the reference was set up with; not modified.
+    reference_model
+        Trained model, or the folder it was saved to.
+    freeze_dropout, freeze_expression, freeze_decoder_first_layer
+        No dropout; gene weights of the encoders and latent weights of the decoder stay.
+    freeze_batchnorm_encoder, freeze_batchnorm_decoder
+        Batch norms stay, and use their running statistics in training too.
+    unfrozen
+        Train everything, starting from the reference.
 
     Returns
     -------
-    A model that is to be trained on the query.
+    A model that is to be trained.
 
     Raises
     ------
     InvalidDataError
-        If genes are missing (:func:`prepare_query_anndata` fills them in).
+        If genes are missing; :meth:`prepare_query_anndata` fills them in.
     InvalidArgumentError
-        If the reference is of another class, or there is nothing to learn.
+        If the reference is another kind of model, or the cells have no new batch.
+
+    Examples
+    --------
+    >>> import vivace
+    >>> adata = vivace.datasets.simulate("batches", n_cells=300, n_genes=50)
+    >>> new = adata.obs["batch"] == "batch_2"
+    >>> reference_cells, new_cells = adata[~new].copy(), adata[new].copy()
+    >>> vivace.SCVI.setup_anndata(reference_cells, batch_key="batch")
+    >>> reference = vivace.SCVI(reference_cells)
+    >>> reference.train(max_epochs=2, progress=False)
+    >>> model = vivace.SCVI.load_query_data(new_cells, reference)
+    >>> model.train(max_epochs=2, progress=False)
+    >>> model.get_latent_representation().shape == (new_cells.n_obs, 10)
+    True
     """
+    freeze = Freeze(
+        freeze_dropout,
+        freeze_expression,
+        freeze_decoder_first_layer,
+        freeze_batchnorm_encoder,
+        freeze_batchnorm_decoder,
+        unfrozen,
+    )
+    return map_cells(model_class, adata, reference_model, freeze)
+
+
+def map_cells(
+    model_class: type[Model], adata: Any, reference: Model | str | Path, freeze: Freeze
+) -> Model:
+    """As :func:`load_query_data`, for cells of any kind."""
     if not hasattr(reference, "module"):
         reference = model_class.load(reference)
     if type(reference) is not model_class:
