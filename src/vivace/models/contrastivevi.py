@@ -258,31 +258,31 @@ class ContrastiveVI(BaseModel):
         background = self._rows(cells, _array(background_indices))
         targets = {str(name): self._rows(cells, _array(rows)) for name, rows in given.items()}
         _check_apart({"background_indices": background, **targets})
-        self._to_train = (background, targets)
-        super().train(max_epochs=max_epochs, **train_options)
+        if max_epochs is None:
+            longest = max(len(background), sum(map(len, targets.values())))
+            max_epochs = _epochs_of_recipe(longest, train_options)
+        populations = (background, targets)
+        split = (train_options.pop("datasplitter_kwargs", None), populations)
+        super().train(max_epochs=max_epochs, datasplitter_kwargs=split, **train_options)
         self.training |= {
             "n_background": len(background),
             "conditions": {name: len(rows) for name, rows in targets.items()},
             "n_validation": len(self.split.validation),
         }
 
-    def _training_options(
-        self, recipe: str, n_cells: int, given: dict[str, Any], plan_kwargs: dict[str, Any] | None
-    ) -> tuple[TrainOptions, dict[str, Any]]:
-        plan = dict(plan_kwargs or {})
-        if recipe == "fast":
-            background, targets = self._to_train
-            longest = max(len(background), sum(map(len, targets.values())))
-            size = given["batch_size"] or plan.get("batch_size") or FAST["batch_size"]
-            plan.setdefault("max_epochs", fast_epochs(longest, size, most=MOST_EPOCHS))
-        return super()._training_options(recipe, n_cells, given, plan)
+    @staticmethod
+    def _splitter_options(given: Any) -> dict[str, Any]:
+        """What the user says of the split, and the populations that are split, each on its own."""
+        options, populations = given
+        return {**BaseModel._splitter_options(options), "populations": populations}
 
     def _training_batches(
         self, split_kwargs: dict[str, Any], options: TrainOptions
     ) -> tuple[ZippedLoader, ZippedLoader | None]:
-        background, targets = self._to_train
+        background, targets = split_kwargs["populations"]
+        split_one = {k: v for k, v in split_kwargs.items() if k != "populations"}
         of_background, *of_targets = (
-            _split_population(rows, split_kwargs, options.batch_size)
+            _split_population(rows, split_one, options.batch_size)
             for rows in (background, *targets.values())
         )
         of_target = {part: np.concatenate([getattr(s, part) for s in of_targets]) for part in PARTS}
@@ -903,18 +903,17 @@ batch_size, return_mean, return_numpy, use_mean
     ) -> pd.DataFrame:
         """Differential expression with some sets decoded without their salient state."""
         cells = self._cells(adata)
-        shift = cells.n_cells  # a row of such a set is marked by the number of cells added to it
-        sets = [rows + shift * b for rows, b in zip(plan.sets, as_background, strict=True)]
+        sets = [_as_kind(rows, not b) for rows, b in zip(plan.sets, as_background, strict=True)]
 
-        def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
-            kind = KINDS[0] if rows[0] >= shift else KINDS[1]
-            loader = self._loader(adata, rows % shift, batch_size)
+        def draw_scales(drawn: np.ndarray, batch: int | None) -> np.ndarray:
+            kind = KINDS[int(drawn["salient"][0])]  # all cells of a set are decoded alike
+            loader = self._loader(adata, drawn["row"], batch_size)
             values = self._decode(kind, loader, [batch], n_samples=n_samples)
             return values.mean(0) if n_samples > 1 else values
 
         return differential.differential_expression(
             draw_scales,
-            lambda rows: cells.blocks(rows % shift),
+            lambda drawn: cells.blocks(drawn["row"]),
             self.var_names,
             groups.Plan(sets, plan.comparisons),
             options=options,
@@ -1039,6 +1038,16 @@ def _array(rows: Any) -> np.ndarray:
     return np.asarray(rows)
 
 
+def _epochs_of_recipe(n_cells: int, train_options: Mapping[str, Any]) -> int | None:
+    """Epochs of the fast recipe for so many cells in the larger population, unless others are asked for."""
+    plan = train_options.get("plan_kwargs") or {}
+    other_recipe = train_options.get("recipe", "fast") != "fast"
+    if other_recipe or not isinstance(plan, Mapping) or "max_epochs" in plan:
+        return None
+    size = train_options.get("batch_size") or plan.get("batch_size") or FAST["batch_size"]
+    return fast_epochs(n_cells, size, most=MOST_EPOCHS)
+
+
 def _check_apart(named: dict[str, np.ndarray]) -> None:
     """Refuse populations that are empty or share cells."""
     seen: dict[str, np.ndarray] = {}
@@ -1052,6 +1061,13 @@ def _check_apart(named: dict[str, np.ndarray]) -> None:
                 msg = f"{other} and {name} share {len(shared)} cells (such as row {shared[0]})"
                 raise InvalidArgumentError(msg)
         seen[name] = rows
+
+
+def _as_kind(rows: np.ndarray, salient: bool) -> np.ndarray:
+    """Rows beside whether their salient state is kept, a (n,) record array."""
+    found = np.empty(len(rows), dtype=[("row", np.int64), ("salient", bool)])
+    found["row"], found["salient"] = rows, salient
+    return found
 
 
 def _split_population(rows: np.ndarray, split_kwargs: dict[str, Any], batch_size: int) -> Split:
