@@ -261,8 +261,10 @@ class ContrastiveVI(BaseModel):
         if max_epochs is None:
             longest = max(len(background), sum(map(len, targets.values())))
             max_epochs = _epochs_of_recipe(longest, train_options)
-        populations = (background, targets)
-        split = (train_options.pop("datasplitter_kwargs", None), populations)
+        split = {
+            "options": train_options.pop("datasplitter_kwargs", None),
+            "populations": (background, targets),
+        }
         super().train(max_epochs=max_epochs, datasplitter_kwargs=split, **train_options)
         self.training |= {
             "n_background": len(background),
@@ -271,10 +273,11 @@ class ContrastiveVI(BaseModel):
         }
 
     @staticmethod
-    def _splitter_options(given: Any) -> dict[str, Any]:
+    def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
         """What the user says of the split, and the populations that are split, each on its own."""
-        options, populations = given
-        return {**BaseModel._splitter_options(options), "populations": populations}
+        assert given is not None  # `train` names the populations
+        options = BaseModel._splitter_options(given["options"])
+        return {**options, "populations": given["populations"]}
 
     def _training_batches(
         self, split_kwargs: dict[str, Any], options: TrainOptions
