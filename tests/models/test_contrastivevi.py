@@ -70,8 +70,8 @@ def pairs(model: ContrastiveVI, epoch: int) -> set[tuple[bytes, bytes]]:
 @pytest.mark.parametrize("n_target", [30, 50])
 def test_every_cell_is_seen_every_pass_and_pairs_change(n_target: int):
     model = build(cells(library_median=1e4))
-    model._to_train = (BACKGROUND[:40], {"target": TARGET[:n_target]})
     kwargs = {"train_size": 1.0, "validation_size": None, "shuffle": True, "seed": 0}
+    kwargs |= {"populations": (BACKGROUND[:40], {"target": TARGET[:n_target]})}
     loader, validation = model._training_batches(kwargs, TrainOptions(batch_size=16))
     assert validation is None
     assert isinstance(loader, ZippedLoader)
@@ -88,7 +88,13 @@ def test_a_population_smaller_than_a_minibatch_leaves_out_no_cell_of_the_other()
     model = train(build(cells()), BACKGROUND[:10], TARGET, batch_size=64, train_size=1.0)
     assert model.history["train_loss"].notna().all(None)
     loader, _ = model._training_batches(
-        {"train_size": 1.0, "validation_size": None, "shuffle": True, "seed": 0},
+        {
+            "train_size": 1.0,
+            "validation_size": None,
+            "shuffle": True,
+            "seed": 0,
+            "populations": (BACKGROUND[:10], {"target": TARGET}),
+        },
         TrainOptions(batch_size=64),
     )
     step = next(loader.epoch(0))

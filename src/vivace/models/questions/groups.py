@@ -22,7 +22,8 @@ def batches_to_decode(
 ) -> tuple[list[int | None], list[int | None]]:
     """Codes of the batches that either side of a comparison is decoded for; None is the observed one."""
     codes1, codes2 = (None if b is None else model._batch_codes(b) for b in (batchid1, batchid2))
-    return groups.correction_batches(correct, codes1, codes2, range(int(model.module.n_batch))  # type: ignore[arg-type])
+    n_batch: Any = model.module.n_batch
+    return groups.correction_batches(correct, codes1, codes2, range(n_batch))
 
 
 def compare(
