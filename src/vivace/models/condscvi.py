@@ -302,26 +302,9 @@ class CondSCVI(BaseModel):
         return_numpy: bool = False,
         use_mean: bool = False,
     ) -> pd.DataFrame | np.ndarray:
-        """Denoised expression: the decoder's share of each gene in a cell.
+        """Denoised expression: the decoder's share of each gene in a cell of its type.
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        transform_batch
-            Batch to decode for: a category, or a list of them to average over; default the observed.
-        gene_list
-            Genes to return, in this order; one name stands for a list of one.
-        library_size
-            Multiplies the shares; "latent" gives the mean of the counts instead.
-        n_samples
-            Posterior draws S of z for each cell.
-        return_mean
-            Average over the draws.
-        return_numpy
-            An array instead of a DataFrame.
-        use_mean
-            Decode the posterior mean of z, which has no noise, instead of draws.
+        Arguments as in :meth:`vivace.SCVI.get_normalized_expression`.
 
         Returns
         -------
@@ -368,17 +351,7 @@ class CondSCVI(BaseModel):
     ) -> pd.DataFrame:
         """Which genes differ between groups of cells, and by how much.
 
-        Every cell is decoded as the type it was labelled with.
-
-        Parameters
-        ----------
-        adata, groupby, group1, group2, idx1, idx2, mode, delta, batch_size, all_stats, \
-batch_correction, batchid1, batchid2, fdr_target, filter_outlier_cells, **kwargs
-            As in :meth:`vivace.SCVI.differential_expression`.
-
-        Returns
-        -------
-        One row a gene and comparison, most certain first.
+        Arguments, columns and errors as in :meth:`vivace.SCVI.differential_expression`.
         """
         return groups.compare(
             self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,8 +17,15 @@ from vivace.analysis import differential, populations
 from vivace.analysis.expression import normalized_expression
 from vivace.analysis.groups import Comparison, Plan, make_plan
 from vivace.analysis.latent import latent_mean
-from vivace.data import Cells, Loader, Split, ZippedLoader, split_cells
+from vivace.data import Cells, Loader, Split, ZippedLoader
 from vivace.data.columns import text_of
+from vivace.data.populations import (
+    ContrastiveSplit,
+    check_apart,
+    held_out_pairs,
+    split_populations,
+    training_pairs,
+)
 from vivace.errors import InvalidArgumentError, check_choice
 from vivace.models import query
 from vivace.models.base import BaseModel
@@ -35,25 +41,6 @@ from vivace.train.recipes import FAST, fast_epochs
 KINDS = ("background", "salient")
 ONE_TARGET = "target"
 """Name of the condition when the target is not divided."""
-
-
-@dataclass(frozen=True)
-class ContrastiveSplit(Split):
-    """Training, validation and test rows, and which population each row of them belongs to.
-
-    Attributes
-    ----------
-    background
-        All background rows.
-    target
-        All target rows.
-    condition
-        Position of each target row's condition among the names of conditions.
-    """
-
-    background: np.ndarray
-    target: np.ndarray
-    condition: np.ndarray
 
 
 class ContrastiveVI(BaseModel):
@@ -211,7 +198,7 @@ class ContrastiveVI(BaseModel):
             text_of(name): self._population(cells, rows, "target_indices")
             for name, rows in given.items()
         }
-        _check_apart({"background_indices": background, **targets})
+        check_apart({"background_indices": background, **targets})
         if max_epochs is None:
             longest = max(len(background), sum(map(len, targets.values())))
             max_epochs = _epochs_of_recipe(longest, train_options)
@@ -236,41 +223,22 @@ class ContrastiveVI(BaseModel):
     def _training_batches(
         self, split_kwargs: dict[str, Any], options: TrainOptions
     ) -> tuple[ZippedLoader, ZippedLoader | None]:
-        background, targets = split_kwargs["populations"]
-        split_one = {k: v for k, v in split_kwargs.items() if k != "populations"}
-        of_background, *of_targets = (
-            _split_population(rows, split_one, options.batch_size)
-            for rows in (background, *targets.values())
+        background, targets = split_kwargs.pop("populations")
+        self.split = split_populations(background, targets, options.batch_size, split_kwargs)
+        train, held_out = (
+            dict(zip(POPULATIONS, self.split.populations(part), strict=True))
+            for part in ("train", "validation")
         )
-        of_target = {part: np.concatenate([getattr(s, part) for s in of_targets]) for part in PARTS}
-        self.split = ContrastiveSplit(
-            **{p: np.concatenate([getattr(of_background, p), of_target[p]]) for p in PARTS},
-            background=background,
-            target=np.concatenate(list(targets.values())),
-            condition=np.repeat(np.arange(len(targets)), [len(r) for r in targets.values()]),
-        )
-        held_out = (of_background.validation, of_target["validation"])
-        if options.early_stopping and min(map(len, held_out)) == 0:
-            name = POPULATIONS[int(len(held_out[0]) > 0)]
-            msg = f"early_stopping=True needs held-out cells of both populations; {name} has none"
+        none = [name for name, rows in held_out.items() if len(rows) == 0]
+        if options.early_stopping and none:
+            msg = (
+                f"early_stopping=True needs held-out cells of both populations; {none[0]} has none"
+            )
             raise InvalidArgumentError(msg)
-        cells, seed = self._cells(), split_kwargs["seed"]
-        train = ZippedLoader(
-            {  # different seeds, or populations of one size would meet in the same pairs every epoch
-                name: Loader(cells, rows, options.batch_size, shuffle=True, seed=seed + i)
-                for i, (name, rows) in enumerate(
-                    zip(POPULATIONS, (of_background.train, of_target["train"]), strict=True)
-                )
-            }
-        )
-        longest = max(map(len, held_out))
-        if min(map(len, held_out)) == 0:
-            return train, None
-        return train, ZippedLoader(
-            {  # the smaller one repeats as a whole, so that its cells count alike
-                name: Loader(cells, np.resize(rows, longest), max(options.batch_size, 256))
-                for name, rows in zip(POPULATIONS, held_out, strict=True)
-            }
+        cells, size = self._cells(), options.batch_size
+        return (
+            training_pairs(cells, train, size, split_kwargs["seed"]),
+            held_out_pairs(cells, held_out, size),
         )
 
     @property
@@ -419,26 +387,7 @@ class ContrastiveVI(BaseModel):
     ) -> dict[str, pd.DataFrame | np.ndarray]:
         """Denoised expression with and without what is new in the target.
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        transform_batch
-            Batch to decode for: a category, or a list of them to average over; default the observed.
-        gene_list
-            Genes to return, in this order; one name stands for a list of one.
-        library_size
-            Multiplies the shares; "latent" gives the mean of the counts instead.
-        n_samples
-            Posterior draws S for each cell.
-        n_samples_overall
-            Instead, draw this many cells with replacement, one posterior draw each.
-        return_mean
-            Average over the draws.
-        return_numpy
-            Arrays instead of DataFrames.
-        use_mean
-            Decode posterior means, which have no noise, instead of draws.
+        Arguments as in :meth:`vivace.SCVI.get_normalized_expression`.
 
         Returns
         -------
@@ -584,20 +533,9 @@ batch_size, return_mean, return_numpy, use_mean
         *,
         population: str | None = None,
     ) -> sparse.csr_array | list[sparse.csr_array]:
-        """Counts drawn from the fitted model.
+        """Counts drawn from the fitted model, as :meth:`vivace.SCVI.posterior_predictive_sample`.
 
-        Parameters
-        ----------
-        adata, indices, batch_size, transform_batch, gene_list
-            As in :meth:`get_normalized_expression`.
-        n_samples
-            Number S of draws.
-        population
-            As in :meth:`get_elbo`.
-
-        Returns
-        -------
-        (n, G) CSR array, or a list of S of them.
+        ``population`` is that of :meth:`get_elbo`.
         """
         which = (adata, indices, transform_batch, n_samples, gene_list, batch_size)
         return expression.predictive_of(self, *which, population)
@@ -624,39 +562,17 @@ batch_size, return_mean, return_numpy, use_mean
         n_samples: int = 1,
         **kwargs,
     ) -> pd.DataFrame:
-        """Genes whose expression differs between groups of cells.
+        """Which genes differ between groups of cells, and by how much.
+
+        Arguments, columns and errors as in :meth:`vivace.SCVI.differential_expression`, but for:
 
         Parameters
         ----------
-        adata
-            Other cells of the same genes; default those of training.
-        groupby, group1, group2, idx1, idx2
-            What to compare, see :func:`vivace.analysis.groups.make_plan`.
-        mode, delta, all_stats, fdr_target
-            How, see :class:`vivace.analysis.differential.DifferentialOptions`.
-        batch_size
-            Cells at a time.
-        batch_correction, batchid1, batchid2
-            Decode both groups for the same batches (default all of them).
         target_idx
-            Rows or a mask of the target cells: groups that lie among them are decoded with their
-            salient state, others with 0. By default all groups keep their salient state.
+            Target cells (rows, a mask or names): groups that lie among them are decoded with their salient
+            state, others with 0. By default all groups keep their salient state.
         n_samples
             Posterior draws that each drawn cell is averaged over.
-        **kwargs
-            Further fields of :class:`vivace.analysis.differential.DifferentialOptions`.
-
-        Returns
-        -------
-        One row a gene and comparison, most certain first; columns as in
-        :func:`vivace.analysis.differential.differential_expression`.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If an option is out of range or unknown, or nothing says what to compare.
-        MissingKeyError
-            If ``groupby`` or a group does not exist.
         """
         cells = self._cells(adata)
         plan = make_plan(cells.obs, groupby, group1, group2, idx1, idx2)
@@ -794,14 +710,7 @@ batch_size, return_mean, return_numpy, use_mean
     ) -> dict[str, torch.Tensor]:
         """Negative log-likelihood of the counts given the latent state, nats, lower is better.
 
-        Parameters
-        ----------
-        adata, indices, batch_size, return_mean, population
-            As in :meth:`get_elbo`.
-
-        Returns
-        -------
-        ``{"reconstruction_loss": tensor}``
+        Arguments as in :meth:`get_elbo`; returns ``{"reconstruction_loss": tensor}``.
         """
         return quality.error_of(self, adata, indices, batch_size, return_mean, population)
 
@@ -816,18 +725,9 @@ batch_size, return_mean, return_numpy, use_mean
         *,
         population: str | None = None,
     ) -> float | torch.Tensor:
-        """Log-likelihood of the counts by importance sampling, nats, higher is better.
+        """Log-likelihood of the counts, as :meth:`vivace.SCVI.get_marginal_ll`.
 
-        Parameters
-        ----------
-        adata, indices, batch_size, population
-            As in :meth:`get_elbo`.
-        n_mc_samples
-            Draws of the latent state for each cell.
-        return_mean
-            Mean over cells as a float, or one value a cell (n,).
-        n_mc_samples_per_pass
-            Draws at a time; more is faster and takes more memory.
+        ``population`` is that of :meth:`get_elbo`.
         """
         draws = (n_mc_samples, n_mc_samples_per_pass)
         return quality.marginal_of(self, adata, indices, batch_size, return_mean, draws, population)
@@ -841,8 +741,6 @@ batch_size, return_mean, return_numpy, use_mean
 MOST_EPOCHS = 80
 """A pass over pairs has half the steps that a pass over as many cells in one stream has."""
 
-PARTS = ("train", "validation", "test")
-
 
 def _epochs_of_recipe(n_cells: int, train_options: Mapping[str, Any]) -> int | None:
     """Epochs of the fast recipe for so many cells in the larger population, unless others are asked for."""
@@ -854,31 +752,11 @@ def _epochs_of_recipe(n_cells: int, train_options: Mapping[str, Any]) -> int | N
     return fast_epochs(n_cells, size, most=MOST_EPOCHS)
 
 
-def _check_apart(named: dict[str, np.ndarray]) -> None:
-    """Refuse populations that share cells."""
-    seen: dict[str, np.ndarray] = {}
-    for name, rows in named.items():
-        for other, taken in seen.items():
-            shared = np.intersect1d(rows, taken)
-            if len(shared):
-                msg = f"{other} and {name} share {len(shared)} cells (such as row {shared[0]})"
-                raise InvalidArgumentError(msg)
-        seen[name] = rows
-
-
 def _as_kind(rows: np.ndarray, salient: bool) -> np.ndarray:
     """Rows beside whether their salient state is kept, a (n,) record array."""
     found = np.empty(len(rows), dtype=[("row", np.int64), ("salient", bool)])
     found["row"], found["salient"] = rows, salient
     return found
-
-
-def _split_population(rows: np.ndarray, split_kwargs: dict[str, Any], batch_size: int) -> Split:
-    parts = split_kwargs.get("external_indexing")
-    if parts is not None:
-        own = [np.asarray(part)[np.isin(part, rows)] for part in parts]
-        split_kwargs = {**split_kwargs, "external_indexing": own}
-    return split_cells(rows, batch_size=batch_size, **split_kwargs)
 
 
 def _as_batch(batches: Iterable[Minibatch], code: int | None) -> Iterator[Minibatch]:

@@ -421,26 +421,10 @@ event_dropout, psi_input
         return_mean: bool = True,
         return_numpy: bool = False,
     ) -> pd.DataFrame | np.ndarray:
-        """Denoised expression: the decoder's share of each gene in a cell; rows sum to 1.
+        """Denoised expression: the decoder's share of each gene in a cell.
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        n_samples_overall
-            Draw this many cells with replacement.
-        transform_batch
-            Batch to decode for, or a list of them to average over; default the observed one.
-        gene_list
-            Genes to return, in this order; one name stands for a list of one.
-        use_z_mean
-            Decode the posterior mean of z instead of draws.
-        n_samples
-            Draws S of z for each cell.
-        return_mean
-            Average over the draws.
-        return_numpy
-            An array instead of a DataFrame.
+        Arguments as in :meth:`vivace.SCVI.get_normalized_expression`; ``use_z_mean`` is its ``use_mean``, and
+        the default.
 
         Returns
         -------
@@ -729,22 +713,8 @@ return_mean, return_numpy
     def load_query_data(cls, mdata: Any, reference_model: Any, **freeze: bool) -> Self:
         """A model of new cells that learns their batches and keeps what the reference learned.
 
-        Train it, then ask it: its latent spaces are the reference's. What the reference knows, it still
-        answers as before, to the bit.
-
-        Parameters
-        ----------
-        mdata
-            New cells with the reference's genes, junctions and events, and the obs columns that it was
-            set up with; not modified.
-        reference_model
-            Trained model, or the folder it was saved to.
-        **freeze
-            Fields of :class:`vivace.models.query.Freeze`, such as ``unfrozen=True``.
-
-        Returns
-        -------
-        A model that is to be trained.
+        As :meth:`vivace.SCVI.load_query_data`; ``freeze`` are fields of
+        :class:`vivace.modules.transfer.Freeze`.
 
         Raises
         ------

@@ -272,22 +272,7 @@ class SysVI(BaseModel):
     ) -> pd.DataFrame | np.ndarray:
         """Denoised expression on the scale of the model: log-normalised values.
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        transform_batch
-            System to decode for: a category, or a list of them to average over; default the observed.
-        gene_list
-            Genes to return, in this order; one name stands for a list of one.
-        n_samples
-            Posterior draws S of z for each cell.
-        return_mean
-            Average over the draws.
-        return_numpy
-            An array instead of a DataFrame.
-        use_mean
-            Decode the posterior mean of z, which has no noise, instead of draws.
+        Arguments as in :meth:`vivace.SCVI.get_normalized_expression`; ``transform_batch`` names systems.
 
         Returns
         -------
@@ -331,41 +316,11 @@ class SysVI(BaseModel):
     ) -> pd.DataFrame:
         """Which genes differ between groups of cells, and by how much, on the normalised scale.
 
-        Decoded values are taken off the log scale first, ``expm1(value) / 10,000``, so that fold
-        changes are those of normalised expression. Both sides are decoded for all systems, so that
-        the system makes no difference.
-
-        Parameters
-        ----------
-        adata, groupby, group1, group2, idx1, idx2, delta, batch_size, fdr_target, \
-filter_outlier_cells
-            As in :meth:`vivace.SCVI.differential_expression`.
-        mode
-            "change": probability that the log2 fold change is at least ``delta``, and its size.
-            "vanilla": probability that one side expresses a gene more.
-        all_stats
-            Add statistics of the raw counts, or of normalised counts where the model was given
-            log-normalised values.
-        batch_correction
-            Decode both sides for the same systems; False decodes each cell for its own.
-        batchid1, batchid2
-            Systems to decode either side for; default all.
-        **kwargs
-            Further fields of :class:`vivace.analysis.differential.DifferentialOptions`.
-
-        Returns
-        -------
-        One row a gene and comparison, most certain first; columns as in
-        :func:`vivace.analysis.differential.differential_expression`.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If an option is out of range or unknown, or nothing says what to compare.
-        MissingKeyError
-            If ``groupby`` or a group does not exist.
-        NotTrainedError
-            If the model is not trained.
+        Decoded values are taken off the log scale first, ``expm1(value) / 10,000``, so that fold changes
+        are those of normalised expression; statistics are of raw counts where the model was given them,
+        else of normalised ones. Arguments, columns and errors as in
+        :meth:`vivace.SCVI.differential_expression`, but by default in change mode and with
+        ``batch_correction``: both sides are decoded for all systems, so that the system makes no difference.
         """
         cells = self._cells(adata)
         decoded = groups.decoder_scales(self, cells, batch_size)
