@@ -41,15 +41,26 @@ ALONE = Ranks()
 _at_present = ALONE
 
 
-def parts() -> int:
+def n_parts() -> int:
     """Number of processes that the minibatch at hand is divided among; 1 outside of training.
 
     Examples
     --------
-    >>> parts()
+    >>> n_parts()
     1
     """
     return _at_present.size
+
+
+def is_first() -> bool:
+    """Whether this process writes files for all that train together.
+
+    Examples
+    --------
+    >>> is_first()
+    True
+    """
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
 
 @contextmanager
@@ -102,16 +113,21 @@ def of_all(x: torch.Tensor) -> torch.Tensor:
     return add_up(table)
 
 
-class _Mean(torch.autograd.Function):
-    """The mean over processes; its derivative is one, as gradients are averaged over processes too."""
+class _Sum(torch.autograd.Function):
+    """The sum over processes. The loss is the mean of theirs, so that its gradients add up as well."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return add_up(x.clone(memory_format=torch.contiguous_format)).div_(parts())
+        return add_up(x.clone(memory_format=torch.contiguous_format))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return _Mean.forward(ctx, gradient)
+        return _Sum.forward(ctx, gradient)
+
+
+def sum_of_parts(x: torch.Tensor) -> torch.Tensor:
+    """Sum of a tensor over the parts of the minibatch, through which gradients pass."""
+    return x if n_parts() == 1 else _Sum.apply(x)
 
 
 def mean_of_parts(x: torch.Tensor) -> torch.Tensor:
@@ -122,7 +138,12 @@ def mean_of_parts(x: torch.Tensor) -> torch.Tensor:
     >>> mean_of_parts(torch.ones(2))
     tensor([1., 1.])
     """
-    return x if parts() == 1 else _Mean.apply(x)
+    return x if n_parts() == 1 else _Sum.apply(x) / n_parts()
+
+
+def as_of_all(x: torch.Tensor) -> torch.Tensor:
+    """A sum over cells of this part, made as large as that of the whole minibatch is on average."""
+    return x if n_parts() == 1 else n_parts() * x
 
 
 def variance_of_cells(x: torch.Tensor, correction: int = 0) -> torch.Tensor:
@@ -140,8 +161,8 @@ def variance_of_cells(x: torch.Tensor, correction: int = 0) -> torch.Tensor:
     >>> variance_of_cells(torch.tensor([[0.0], [2.0]]))
     tensor([[1.]])
     """
-    if parts() == 1:
+    if n_parts() == 1:
         return x.var(dim=-2, correction=correction, keepdim=True)
     centre = mean_of_parts(x.mean(-2, keepdim=True))
-    n = parts() * x.shape[-2]
+    n = n_parts() * x.shape[-2]
     return mean_of_parts((x - centre).square().mean(-2, keepdim=True)) * (n / (n - correction))

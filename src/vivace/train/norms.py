@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vivace._ranks import add_up, of_all, parts
+from vivace._ranks import add_up, n_parts, of_all
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def norms_over_all_parts(module: nn.Module) -> Iterator[None]:
 
 
 def _normalise(norm: Any, x: torch.Tensor) -> torch.Tensor:
-    if parts() == 1 or not norm.training:
+    if n_parts() == 1 or not norm.training:
         return type(norm).forward(norm, x)
     y, mean, variance, n = _Normalise.apply(x.to(norm.weight), norm.weight, norm.bias, norm.eps)
     with torch.no_grad():
