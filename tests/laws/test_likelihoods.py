@@ -12,7 +12,6 @@ from torch.distributions import Distribution
 
 from vivace.kernels import csr_tensor
 from vivace.likelihoods import NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial
-from vivace.modules.counts import OF_COUNTS
 
 F64 = torch.float64
 
@@ -81,10 +80,6 @@ def parameters(b: int = 4, g: int = 6) -> tuple[torch.Tensor, ...]:
     pi = torch.randn(b, g, dtype=F64)
     x = torch.poisson(torch.rand(b, g, dtype=F64) * 3)
     return x, mu, theta, pi
-
-
-def test_every_likelihood_of_counts_has_its_law():
-    assert set(OF_COUNTS) == set(TABLE)
 
 
 def test_log_prob_is_the_formula(law: Law):
