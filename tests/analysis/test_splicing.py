@@ -23,6 +23,8 @@ CELLS = {
 class Stream:
     """The cells in minibatches of two."""
 
+    n_obs = N
+
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         for start in range(0, N, 2):
             yield {key: value[start : start + 2] for key, value in CELLS.items()}
