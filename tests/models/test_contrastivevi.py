@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import vivace
-from vivace.data import ZippedLoader
+from vivace.data import Loader, ZippedLoader
 from vivace.datasets import simulate
 from vivace.errors import InvalidArgumentError
 from vivace.models.contrastivevi import ContrastiveVI
@@ -304,6 +304,32 @@ def test_other_cells_must_be_said_to_be_background_or_target(model: ContrastiveV
     with pytest.raises(InvalidArgumentError, match="indices"):
         model.salient_differential_expression(other)
     assert model.posterior_predictive_sample(other, population="target").shape == (N, G)
+
+
+def test_salient_differences_are_with_the_salient_state_over_without_it(
+    model: ContrastiveVI, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    def twice_as_much(kind: str, loader: Loader, *_: object, **__: object) -> np.ndarray:
+        asked.append((kind, set(loader.rows)))
+        return np.full((loader.n_obs, G), 0.2 if kind == "salient" else 0.1, dtype=np.float32)
+
+    monkeypatch.setattr(model, "_decode", twice_as_much)
+    some = TARGET[:5]
+    table = model.salient_differential_expression(indices=some, n_samples_overall=50)
+    np.testing.assert_allclose(table["lfc_mean"], 1, atol=0.01)
+    assert {kind for kind, _ in asked} == {"salient", "background"}
+    assert all(rows <= set(some) for _, rows in asked), "the same cells on both sides"
+
+
+def test_epochs_may_be_said_where_the_plan_is():
+    model = train(
+        build(cells()), BACKGROUND, TARGET, max_epochs=None, plan_kwargs={"max_epochs": 2}
+    )
+    assert model.training["epochs"] == 2
+    model = train(build(cells()), BACKGROUND, TARGET, plan_kwargs={"max_epochs": 2}, max_epochs=1)
+    assert model.training["epochs"] == 1
 
 
 def test_salient_differences_are_told_for_every_condition(model: ContrastiveVI):

@@ -27,6 +27,7 @@ from vivace.errors import (
     InvalidArgumentError,
     ModelFileError,
     NotTrainedError,
+    missing_key,
     nearest,
 )
 from vivace.io import SavedModel, blamed_on, limited, load_parts, save_parts
@@ -365,7 +366,8 @@ class BaseModel(ABC):
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
         options = read_options("datasplitter_kwargs", given)
-        check_names("datasplitter_kwargs", options, SPLIT_OPTIONS)
+        for name in options.keys() - set(SPLIT_OPTIONS):
+            raise missing_key("datasplitter_kwargs", name, "the known options", SPLIT_OPTIONS)
         return options
 
     def _training_batches(

@@ -455,15 +455,15 @@ class SPLICEVAE(SpliceLikelihood):
         spliced = self._encode_splicing(observed, cats, cont_covs)
         present = self._present(x, observed)
         joint = self._join(expression, spliced, present, cell_idx)
-        library = self._library(x, size_factor, cats, cont_covs)
+        log_library = self._log_library(x, size_factor, cats, cont_covs)
         if n_samples > 1:
-            library = library.expand(n_samples, -1, -1)
+            log_library = log_library.expand(n_samples, -1, -1)
         qz = Normal(joint.mean, joint.variance.sqrt(), validate_args=False)
         outputs: dict[str, Any] = {
             "qz": qz,
             "entries": entries,
             "present": present,
-            "libsize_expr": library,
+            "libsize_expr": log_library,
         }
         for names, q in (
             (("z", "qz_m", "qz_v"), joint),
@@ -556,7 +556,7 @@ class SPLICEVAE(SpliceLikelihood):
             *(torch.where(use, s, e) for e, s in zip(expression, spliced, strict=True))
         )
 
-    def _library(self, x, size_factor, cats, cont) -> torch.Tensor:
+    def _log_library(self, x, size_factor, cats, cont) -> torch.Tensor:
         if self.l_encoder_expression is not None:
             features = log1p_counts(x) if self.options.log1p_expression else x
             return self.l_encoder_expression(features, *cats, cont=cont)
