@@ -454,9 +454,9 @@ class BaseModel(ABC):
         """
         if not is_first():
             return user_path(folder, "folder")
-        return save_parts(folder, self._parts(), overwrite=overwrite)
+        return save_parts(folder, self._to_save(), overwrite=overwrite)
 
-    def _parts(self) -> SavedModel:
+    def _to_save(self) -> SavedModel:
         """All that is saved of the model."""
         return SavedModel(
             model=type(self).__name__,

@@ -80,7 +80,7 @@ def train_in_processes(
         If a process was ended from outside. Any other error of theirs is raised here as well.
     """
     given = {**given, "device": given["device"].type}  # of which each takes its own
-    job = (type(model), model._parts(), model.adata, train, validation, given)
+    job = (type(model), model._to_save(), model.adata, train, validation, given)
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         folder = Path(name)
         _write_job(folder / JOB, (settings.seed, os.getpid(), *job), n)
@@ -156,7 +156,7 @@ def work(folder: str) -> None:
             device = pick_device(given.pop("device"))
             model._run_training(train, validation, device=device, **given)
         if is_first():
-            _write(place / RESULT, model._parts())
+            _write(place / RESULT, model._to_save())
     except VivaceError as error:
         _write(place / f"{ERROR}.{rank}", error)
 
