@@ -25,7 +25,7 @@ from vivace.errors import VivaceError
 
 RANK = int(os.environ.get("RANK", "0"))
 LAW = {"max_epochs": 10, "batch_size": 64, "lr": 3e-3, "progress": False, "seed": 1}
-LAW |= {"eps": 1e-2}  # a gradient that is 0 but for rounding then moves nothing
+LAW |= {"eps": 0.1}  # a gradient that is 0 but for rounding then moves nothing
 
 
 @contextmanager
