@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from copy import copy
 
 import numpy as np
 
 from vivace._types import Minibatch
 from vivace.data.cells import Cells
+from vivace.data.shares import Share
 
 DEFAULT_BATCH_SIZE = 256
 """Of questions to a model that decode; training has its own. Larger takes more memory: they are dense."""
@@ -62,6 +64,7 @@ class Loader:
         self.shuffle = shuffle
         self.seed = seed
         self.n_obs = len(self.rows)
+        self.part = Share()
 
     def __len__(self) -> int:
         return math.ceil(self.n_obs / self.batch_size)
@@ -70,8 +73,19 @@ class Loader:
         return self.epoch(0)
 
     def epoch(self, epoch: int) -> Iterator[Minibatch]:
-        """The minibatches of one pass over the cells."""
-        return map(self.cells.minibatch, self.row_batches(epoch))
+        """The minibatches of one pass over the cells, or the part of them that this process reads."""
+        rows = self.row_batches(epoch)
+        rows = self.part.cut(rows) if self.shuffle else self.part.deal(rows)
+        return map(self.cells.minibatch, rows)
+
+    def share(self, rank: int, of: int) -> Loader:
+        """The same minibatches for one of several processes, each of which reads its part only.
+
+        Shuffled minibatches are cut, see :meth:`Share.cut`; ordered ones are dealt whole.
+        """
+        one = copy(self)
+        one.part = Share(rank, of)
+        return one
 
     def row_batches(self, epoch: int) -> Iterator[np.ndarray]:
         """Row numbers of each minibatch of one pass."""
@@ -106,6 +120,7 @@ class ZippedLoader:
     def __init__(self, loaders: Mapping[str, Loader]):
         self.loaders = dict(loaders)
         self.n_obs = sum(loader.n_obs for loader in self.loaders.values())
+        self.part = Share()
 
     def __len__(self) -> int:
         return max(len(loader) for loader in self.loaders.values())
@@ -117,15 +132,23 @@ class ZippedLoader:
         """The zipped minibatches of one pass over the longest stream."""
         first_step = epoch * len(self)
         streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
-        steps = ({n: next(s) for n, s in streams.items()} for _ in range(len(self)))
-        return map(self._minibatches, steps)
+        steps = (_of_one_size({n: next(s) for n, s in streams.items()}) for _ in range(len(self)))
+        shuffled = any(loader.shuffle for loader in self.loaders.values())
+        return map(self._minibatches, self.part.cut(steps) if shuffled else self.part.deal(steps))
+
+    def share(self, rank: int, of: int) -> ZippedLoader:
+        """For one of several processes, see :meth:`Loader.share`; pairs stay together."""
+        one = copy(self)
+        one.part = Share(rank, of)
+        return one
 
     def _minibatches(self, rows: dict[str, np.ndarray]) -> dict[str, Minibatch]:
-        size = max(map(len, rows.values()))
-        return {
-            name: loader.cells.minibatch(np.resize(rows[name], size))
-            for name, loader in self.loaders.items()
-        }
+        return {name: loader.cells.minibatch(rows[name]) for name, loader in self.loaders.items()}
+
+
+def _of_one_size(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    size = max(map(len, rows.values()))
+    return {name: np.resize(some, size) for name, some in rows.items()}
 
 
 def _endless(loader: Loader, first_step: int) -> Iterator[np.ndarray]:
