@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from vivace.data.columns import categories_of, column
-from vivace.data.matrices import as_matrix, read_matrix
+from vivace.data.matrices import ROWS_AT_ONCE, as_matrix, read_matrix, row_blocks
 from vivace.data.sources import Source
 from vivace.data.sources.normalise import log_normalise
 from vivace.errors import InvalidArgumentError
-
-ROWS_AT_ONCE = 4096
 
 
 def variable_genes(
@@ -78,9 +77,9 @@ def variance_within(source: Source, codes: np.ndarray) -> np.ndarray:
     n_groups = int(codes.max(initial=0)) + 1
     sums, squares = np.zeros((2, n_groups, source.shape[1]))
     rows = np.flatnonzero(codes >= 0)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
+    for start, block in zip(count(0, ROWS_AT_ONCE), row_blocks(source, rows), strict=False):
         chosen = rows[start : start + ROWS_AT_ONCE]
-        values = as_matrix(log_normalise(source.read(chosen))).astype(np.float64)
+        values = as_matrix(log_normalise(block)).astype(np.float64)
         groups = sparse.csr_array(
             (np.ones(len(chosen)), (codes[chosen], np.arange(len(chosen)))), (n_groups, len(chosen))
         )

@@ -232,7 +232,11 @@ def warn_of_empty_cells(source: Source) -> None:
 # rows -------------------------------------------------------------------------------------------
 
 
-def row_blocks(source: Source, rows: np.ndarray, size: int = 4096) -> Iterator[Rows]:
+ROWS_AT_ONCE = 4096
+"""Of which a block is made where nobody says how many."""
+
+
+def row_blocks(source: Source, rows: np.ndarray, size: int = ROWS_AT_ONCE) -> Iterator[Rows]:
     """The rows in blocks of at most ``size``."""
     return (source.read(rows[start : start + size]) for start in range(0, len(rows), size))
 
