@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from _thread import interrupt_main
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -394,6 +396,31 @@ def test_an_error_of_the_processes_is_raised_here(tmp_path: Path):
     launch._write(tmp_path / f"{launch.ERROR}.0", TrainingError("another process has ended"))
     with pytest.raises(InvalidArgumentError, match="the reason"):
         launch._take(None, tmp_path, 2)
+
+
+def test_ctrl_c_goes_to_one_of_the_processes(tmp_path: Path):
+    """A child that ends well at its first Ctrl-C; before there is one, Ctrl-C ends the launcher."""
+    number = tmp_path / launch.NUMBER
+    wait = "import signal, time; signal.signal(signal.SIGINT, lambda *_: exit(0)); time.sleep(60)"
+    command = [
+        sys.executable,
+        "-c",
+        f"import os; open({str(number)!r}, 'w').write(str(os.getpid())); {wait}",
+    ]
+    ctrl_c = threading.Thread(target=lambda: (_until(number.is_file), interrupt_main()))
+    ctrl_c.start()
+    launch._run(command, 2, number)
+    ctrl_c.join()
+    number.unlink()
+    threading.Timer(0.3, interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        launch._run([sys.executable, "-c", wait], 2, number)
+
+
+def _until(there: Callable[[], bool]) -> None:
+    while not there():
+        time.sleep(0.01)
+    time.sleep(0.2)  # until the child listens
 
 
 def test_cells_that_cannot_be_handed_over():
