@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from throughput import simulate
 
 HERE = Path(__file__).parent
