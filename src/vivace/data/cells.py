@@ -20,6 +20,7 @@ from vivace.data.matrices import (
     Facts,
     as_matrix,
     check_values,
+    find_matrix,
     read_matrix,
     row_blocks,
     row_totals,
@@ -64,7 +65,10 @@ class Cells:
                 self.sources[field.key] = self._open(adata, field)
             else:
                 self.columns[field.key] = self._columns(adata, field)
-        self._read = Fingerprint.of(adata, schema)
+        self._read_anew = {
+            key for key, source in self.sources.items() if source.shares(self._matrix(adata, key))
+        }
+        self._read = Fingerprint.of(adata, schema, self._read_anew).holding()
 
     @staticmethod
     def _check(adata: Any) -> None:
@@ -73,6 +77,12 @@ class Cells:
     def _open(self, adata: Any, field: Field) -> Source:
         columns = align_genes(adata.var_names, self.schema.var_names)
         return read_matrix(adata, layer_of(field), field.expected, columns=columns)[0]
+
+    def _matrix(self, data: Any, key: str) -> Any:
+        field = self.schema.field(key)
+        assert field is not None
+        part = data.mod[field.modality] if field.modality else data
+        return find_matrix(part, layer_of(field))
 
     @cached_property
     def digest(self) -> str:
@@ -87,7 +97,7 @@ class Cells:
         if data is not self.data:
             return False
         try:
-            return self._read.same(Fingerprint.of(data, self.schema))
+            return self._read.same(Fingerprint.of(data, self.schema, self._read_anew))
         except KeyError:  # a layer or a column is gone: reading again says which
             return False
 
