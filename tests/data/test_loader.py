@@ -13,6 +13,8 @@ from vivace.data import Loader, ZippedLoader
 class FakeCells:
     """Cells whose minibatch is the row numbers."""
 
+    layout = None
+
     def minibatch(self, rows: np.ndarray) -> dict:
         return {"rows": rows.tolist()}
 

@@ -11,7 +11,7 @@ from vivace.errors import InvalidDataError, VivaceWarning
 
 
 def check_object(data: Any, argument: str = "adata") -> None:
-    """Refuse what is no AnnData, views, backed objects, empty objects and duplicate names.
+    """Refuse what is no AnnData, views, empty objects and duplicate names.
 
     Raises
     ------
@@ -23,9 +23,6 @@ def check_object(data: Any, argument: str = "adata") -> None:
         raise InvalidDataError(msg)
     if getattr(data, "is_view", False):
         msg = f"{argument} is a view of another object; make it an object of its own with adata.copy()"
-        raise InvalidDataError(msg)
-    if getattr(data, "isbacked", False):
-        msg = f"{argument} is backed by a file; load it with adata.to_memory()"
         raise InvalidDataError(msg)
     if data.n_obs == 0 or data.n_vars == 0:
         msg = (

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from vivace.data.matrices import find_matrix
 from vivace.data.schema import Schema
+from vivace.data.sources import on_disk
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class Fingerprint:
 
 
 def _sum_of(matrix: Any) -> tuple[Any, ...]:
+    lazy = on_disk(matrix)
+    if lazy is not None:  # files tell by their size and time
+        return lazy.shape, *((p.place.file, p.place.name, p.place.stamp()) for p in lazy.parts)
     if sparse.issparse(matrix) and matrix.format in ("csr", "csc"):
         arrays = (matrix.data, matrix.indices, matrix.indptr)
         return matrix.shape, *(_checksum(a) for a in arrays)

@@ -6,7 +6,6 @@ and a thread that does so ahead costs more, as both want the interpreter (benchm
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 
@@ -62,6 +61,7 @@ class Loader:
         self.shuffle = shuffle
         self.seed = seed
         self.n_obs = len(self.rows)
+        self._held = cells
 
     def __len__(self) -> int:
         return math.ceil(self.n_obs / self.batch_size)
@@ -71,19 +71,39 @@ class Loader:
 
     def epoch(self, epoch: int) -> Iterator[Minibatch]:
         """The minibatches of one pass over the cells."""
-        return map(self.cells.minibatch, self.row_batches(epoch))
+        return map(self.minibatch, self.row_batches(epoch))
 
-    def row_batches(self, epoch: int) -> Iterator[np.ndarray]:
-        """Row numbers of each minibatch of one pass."""
-        size = self.batch_size
+    def minibatch(self, rows: np.ndarray) -> Minibatch:
+        """The tensors of rows, most quickly of those that :meth:`row_batches` yielded last."""
+        return self._held.minibatch(rows)
+
+    def row_batches(self, epoch: int, first: int = 0) -> Iterator[np.ndarray]:
+        """Row numbers of each minibatch of one pass from the first wanted on.
+
+        Of cells on disk, those of some minibatches are read together ahead.
+        """
+        size, pool = self.batch_size, self._pool()
         order = self._order(epoch)
-        for start in range(0, len(order), size):
+        for start in range(first * size, len(order), size):
+            if pool and (start % pool == 0 or start == first * size):
+                self._held = self.cells  # let go of the last pool before the next one is read
+                self._held = self.cells.held(order[start : start - start % pool + pool])
             yield order[start : start + size]
+        self._held = self.cells
+
+    def _pool(self) -> int:
+        """Rows that are held together: whole minibatches; 0 in memory."""
+        layout = self.cells.layout
+        return 0 if layout is None else max(layout.pool // self.batch_size, 1) * self.batch_size
 
     def _order(self, epoch: int) -> np.ndarray:
         if not self.shuffle:
             return self.rows
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
+        chance, layout = np.random.default_rng((self.seed, epoch)), self.cells.layout
+        if layout is None:
+            order = chance.permutation(self.rows)
+        else:
+            order = shuffled_blocks(self.rows, layout.block, self._pool(), chance)
         short = -self.n_obs % self.batch_size
         if short and self.n_obs > self.batch_size:
             order = np.concatenate([order, order[:short]])
@@ -123,14 +143,53 @@ class ZippedLoader:
     def _minibatches(self, rows: dict[str, np.ndarray]) -> dict[str, Minibatch]:
         size = max(map(len, rows.values()))
         return {
-            name: loader.cells.minibatch(np.resize(rows[name], size))
+            name: loader.minibatch(np.resize(rows[name], size))
             for name, loader in self.loaders.items()
         }
+
+
+def shuffled_blocks(
+    rows: np.ndarray, block: int, pool: int, chance: np.random.Generator
+) -> np.ndarray:
+    """Rows in an order that a disk can follow: blocks of neighbours from everywhere, mixed in pools.
+
+    Parameters
+    ----------
+    rows
+        Row numbers, in any order.
+    block
+        Neighbouring rows that stay in one pool.
+    pool
+        Rows that are permuted together.
+    chance
+        What decides.
+
+    Returns
+    -------
+    All rows, each once.
+
+    Examples
+    --------
+    >>> order = shuffled_blocks(np.arange(100), 5, 20, np.random.default_rng(0))
+    >>> sorted(order.tolist()) == list(range(100)), len(set(order[:20] // 5)) in (4, 5)
+    (True, True)
+    """
+    rows = np.sort(rows)
+    first = int(chance.integers(block))  # blocks begin elsewhere in every epoch
+    cuts = np.unique([0, *range(first, len(rows), block), len(rows)])
+    lengths = np.diff(cuts)
+    chosen = chance.permutation(len(lengths))
+    ends = np.cumsum(lengths[chosen])
+    places = np.arange(len(rows)) - np.repeat(ends - lengths[chosen], lengths[chosen])
+    order = rows[np.repeat(cuts[:-1][chosen], lengths[chosen]) + places]
+    for start in range(0, len(order), pool):
+        order[start : start + pool] = chance.permutation(order[start : start + pool])
+    return order
 
 
 def _endless(loader: Loader, first_step: int) -> Iterator[np.ndarray]:
     """Rows of pass after pass, starting where the step of that number would be."""
     passes, done = divmod(first_step, len(loader))
     while True:
-        yield from itertools.islice(loader.row_batches(passes), done, None)
+        yield from loader.row_batches(passes, done)
         passes, done = passes + 1, 0

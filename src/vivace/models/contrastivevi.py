@@ -321,7 +321,11 @@ class ContrastiveVI(BaseModel):
             return train, None
         return train, ZippedLoader(
             {  # the smaller one repeats as a whole, so that its cells count alike
-                name: Loader(cells, np.resize(rows, longest), max(options.batch_size, 256))
+                name: Loader(
+                    cells,
+                    np.resize(cells.in_reading_order(rows), longest),
+                    max(options.batch_size, 256),
+                )
                 for name, rows in zip(POPULATIONS, held_out, strict=True)
             }
         )

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from vivace._settings import own_session, seeded
-from vivace.errors import InvalidArgumentError, TrainingError
+from vivace.errors import InvalidArgumentError, TrainingError, VivaceError
 from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
@@ -159,13 +159,13 @@ class Trainer:
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training cells; returns its metrics.
 
-        If the loss stops being finite, or a second Ctrl-C breaks a step, the weights of the start of
-        the epoch are put back.
+        If the loss stops being finite, cells can no longer be read, or a second Ctrl-C breaks a step,
+        the weights of the start of the epoch are put back.
         """
         good = [tensor.detach().clone() for tensor in self._state()]
         try:
             return self._pass(epoch)
-        except (TrainingError, KeyboardInterrupt):
+        except (VivaceError, KeyboardInterrupt):
             for tensor, value in zip(self._state(), good, strict=True):
                 tensor.detach().copy_(value)
             self.module.eval()
