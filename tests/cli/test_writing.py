@@ -130,12 +130,14 @@ def test_a_reserved_name_is_written_another_way(tmp_path, where, name, capsys):
     np.testing.assert_array_equal(again.raw.X, 1)
 
 
-def test_text_with_missing_values_is_written(tmp_path):
+def test_text_of_the_kind_of_pandas_is_written(tmp_path):
     cells = anndata.AnnData(np.ones((3, 2), dtype=np.float32))
+    cells.obs["name"] = pd.array(["a", "b", "c"], dtype="string")  # too many values to be categories
     cells.obs["note"] = pd.array(["a", None, "b"], dtype="string")
     write_cells(cells, tmp_path / "new.h5ad")
-    found = anndata.read_h5ad(tmp_path / "new.h5ad").obs["note"]
-    assert found.isna().tolist() == [False, True, False]
+    found = anndata.read_h5ad(tmp_path / "new.h5ad").obs
+    assert found["name"].tolist() == ["a", "b", "c"]
+    assert found["note"].isna().tolist() == [False, True, False]
 
 
 def test_what_a_file_cannot_hold_is_a_sentence_and_no_file(tmp_path):

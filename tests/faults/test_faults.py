@@ -18,6 +18,7 @@ from vivace._files import replacing, save_tensors
 from vivace.data import Field, Schema
 from vivace.errors import ModelFileError
 from vivace.io import SavedModel, load_parts, save_parts
+from vivace.io.import_scvi import import_parts
 from vivace.train import TrainOptions, fit
 
 N_KILLS = 200
@@ -146,6 +147,19 @@ def test_a_folder_that_may_not_be_read_is_said_to_be_so():
             closed.chmod(0)
             assert wait(start(lambda: expect_no_right_to_read(folder), no_rights)) == 0
             closed.chmod(open_to)
+
+
+def expect_no_right_to_import(folder: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"may not be read: .*Permission denied"):
+        import_parts(folder)
+
+
+def test_a_model_to_import_that_may_not_be_read_is_said_to_be_so():
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        (Path(place) / "model.pt").write_bytes(b"")
+        (Path(place) / "model.pt").chmod(0)
+        assert wait(start(lambda: expect_no_right_to_import(Path(place)), no_rights)) == 0
 
 
 def expect_no_checkpoint(path: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_old_weights_give_the_old_numbers(tmp_path):
     mdata = cells()
     folder, module = published(tmp_path / "old", mdata)
     model = vivace.import_model(folder, mdata)
-    assert model.module.o.compat == "splicevi"
+    assert model.module.options.compat == "splicevi"
     ours = model.module.state_dict()
     assert all((ours[k] == v).all() for k, v in module.state_dict().items() if k in ours)
     tensors = model._cells().minibatch(np.arange(40))
@@ -106,10 +106,16 @@ def test_the_old_weights_give_the_old_numbers(tmp_path):
 def test_the_two_generations(tmp_path):
     mdata = cells()
     first = vivace.import_model(published(tmp_path / "a", mdata)[0], mdata)
-    assert (first.module.o.dm_mean, first.module.o.modality_penalty) == ("sigmoid", "None")
+    assert (first.module.options.dm_mean, first.module.options.modality_penalty) == (
+        "sigmoid",
+        "None",
+    )
     packaged = published(tmp_path / "b", mdata, splicing_loss_weight=2.0)[0]
     second = vivace.import_model(packaged, mdata)
-    assert (second.module.o.dm_mean, second.module.o.modality_penalty) == ("softmax", "Jeffreys")
+    assert (second.module.options.dm_mean, second.module.options.modality_penalty) == (
+        "softmax",
+        "Jeffreys",
+    )
 
 
 def test_it_needs_the_data_it_was_trained_with(tmp_path):

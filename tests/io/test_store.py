@@ -379,6 +379,8 @@ WRONG_FIELDS = {
     "unknown kind": ("schema", {"fields": [FIELD | {"kind": "images"}]}),
     "kind is a list": ("schema", {"fields": [FIELD | {"kind": []}]}),
     "unknown transform": ("schema", {"fields": [FIELD | {"transform": "sqrt"}]}),
+    "unknown values": ("schema", {"fields": [FIELD | {"expected": "images"}]}),
+    "modality is a list": ("schema", {"fields": [FIELD | {"modality": []}]}),
     "columns is text": ("schema", {"fields": [FIELD | {"columns": "b"}]}),
     "columns without categories": ("schema", {"fields": [FIELD | {"columns": ["b", "c"]}]}),
     "categories is flat": ("schema", {"fields": [FIELD | {"categories": ["x"]}]}),

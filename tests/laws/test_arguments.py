@@ -173,7 +173,7 @@ def test_training_refuses_what_it_does_not_know(models: dict[str, Any], name: st
         ({"devices": [-1]}, "devices=-1"),
         ({"accelerator": "CPU"}, 'Did you mean "cpu"'),
     ):
-        with pytest.raises(InvalidArgumentError, match=words):
+        with pytest.raises(VivaceError, match=words):
             model.train(**{"max_epochs": 1, "progress": False, **CASES[name].train, **wrong})
     assert not model.is_trained
     assert all(torch.equal(value, before[key]) for key, value in model.module.state_dict().items())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from vivace import SCVI
 from vivace.analysis.differential import DifferentialOptions
 from vivace.datasets import simulate
-from vivace.models.answers import cells_table, compare_groups
+from vivace.models.answers import cells_table, compare_groups, draw_seed
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +45,12 @@ def test_draws_are_averaged_cell_by_cell_if_asked_for(model: SCVI):
     np.testing.assert_array_equal(whole, draws)
     array = cells_table(model, draws[0], None, rows, names, average=True, as_array=True)
     np.testing.assert_array_equal(array, draws[0])
+
+
+def test_torchs_generator_decides_the_seed_of_what_numpy_draws():
+    found = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        found.append((draw_seed(), draw_seed()))
+    assert found[0] == found[1] != found[2]
+    assert found[0][0] != found[0][1]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import vivace
-from vivace.data import ZippedLoader
+from vivace.data import Loader, ZippedLoader
 from vivace.datasets import simulate
 from vivace.errors import InvalidArgumentError
 from vivace.models.contrastivevi import ContrastiveVI
@@ -70,8 +70,8 @@ def pairs(model: ContrastiveVI, epoch: int) -> set[tuple[bytes, bytes]]:
 @pytest.mark.parametrize("n_target", [30, 50])
 def test_every_cell_is_seen_every_pass_and_pairs_change(n_target: int):
     model = build(cells(library_median=1e4))
-    model._to_train = (BACKGROUND[:40], {"target": TARGET[:n_target]})
     kwargs = {"train_size": 1.0, "validation_size": None, "shuffle": True, "seed": 0}
+    kwargs |= {"populations": (BACKGROUND[:40], {"target": TARGET[:n_target]})}
     loader, validation = model._training_batches(kwargs, TrainOptions(batch_size=16))
     assert validation is None
     assert isinstance(loader, ZippedLoader)
@@ -88,7 +88,13 @@ def test_a_population_smaller_than_a_minibatch_leaves_out_no_cell_of_the_other()
     model = train(build(cells()), BACKGROUND[:10], TARGET, batch_size=64, train_size=1.0)
     assert model.history["train_loss"].notna().all(None)
     loader, _ = model._training_batches(
-        {"train_size": 1.0, "validation_size": None, "shuffle": True, "seed": 0},
+        {
+            "train_size": 1.0,
+            "validation_size": None,
+            "shuffle": True,
+            "seed": 0,
+            "populations": (BACKGROUND[:10], {"target": TARGET}),
+        },
         TrainOptions(batch_size=64),
     )
     step = next(loader.epoch(0))
@@ -298,6 +304,32 @@ def test_other_cells_must_be_said_to_be_background_or_target(model: ContrastiveV
     with pytest.raises(InvalidArgumentError, match="indices"):
         model.salient_differential_expression(other)
     assert model.posterior_predictive_sample(other, population="target").shape == (N, G)
+
+
+def test_salient_differences_are_with_the_salient_state_over_without_it(
+    model: ContrastiveVI, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    def twice_as_much(kind: str, loader: Loader, *_: object, **__: object) -> np.ndarray:
+        asked.append((kind, set(loader.rows)))
+        return np.full((loader.n_obs, G), 0.2 if kind == "salient" else 0.1, dtype=np.float32)
+
+    monkeypatch.setattr(model, "_decode", twice_as_much)
+    some = TARGET[:5]
+    table = model.salient_differential_expression(indices=some, n_samples_overall=50)
+    np.testing.assert_allclose(table["lfc_mean"], 1, atol=0.01)
+    assert {kind for kind, _ in asked} == {"salient", "background"}
+    assert all(rows <= set(some) for _, rows in asked), "the same cells on both sides"
+
+
+def test_epochs_may_be_said_where_the_plan_is():
+    model = train(
+        build(cells()), BACKGROUND, TARGET, max_epochs=None, plan_kwargs={"max_epochs": 2}
+    )
+    assert model.training["epochs"] == 2
+    model = train(build(cells()), BACKGROUND, TARGET, plan_kwargs={"max_epochs": 2}, max_epochs=1)
+    assert model.training["epochs"] == 1
 
 
 def test_salient_differences_are_told_for_every_condition(model: ContrastiveVI):

@@ -87,3 +87,9 @@ def test_a_latent_library_needs_its_counts():
     model.train(max_epochs=1, progress=False)
     with pytest.raises(InvalidArgumentError, match="use_observed_lib_size=True"):
         model.minify_adata()
+
+
+def test_minifying_twice_is_said_to_be_done_already(model):
+    model.minify_adata()
+    with pytest.raises(InvalidArgumentError, match="minified already"):
+        model.minify_adata()

@@ -9,7 +9,7 @@ import torch
 import vivace
 from vivace._types import Keys
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError
-from vivace.models.query import FixedBatchNorm
+from vivace.modules.transfer import FixedBatchNorm
 
 FAST = {"max_epochs": 3, "progress": False, "batch_size": 32}
 

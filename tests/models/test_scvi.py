@@ -10,6 +10,7 @@ import torch
 
 import vivace
 from vivace import SCVI
+from vivace._settings import default_seed
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError, NotTrainedError
 
 N, G = 150, 25
@@ -58,7 +59,11 @@ def test_latent_representation(model):
     loc, variance = model.get_latent_representation(return_dist=True)
     assert (loc == mean).all()
     assert (variance > 0).all()
-    draws = np.stack([model.get_latent_representation(give_mean=False) for _ in range(200)])
+    draws = []
+    for seed in range(200):
+        with default_seed(seed):
+            draws.append(model.get_latent_representation(give_mean=False))
+    draws = np.stack(draws)
     assert np.abs(draws.mean(0) - mean).max() < 6 * np.sqrt(variance.max() / 200)
 
 

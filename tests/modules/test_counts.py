@@ -48,6 +48,12 @@ def test_the_head_is_the_distribution_of_mean_dispersion_and_inflation(name: str
     torch.testing.assert_close(outputs["px_rate"], mean)
     torch.testing.assert_close(outputs["px_scale"], mean / log_library.exp())
     assert outputs["px_dropout"] is said.zi_logits
+    told = px.parameters()
+    torch.testing.assert_close(told["mean"], mean)
+    assert ("dispersions" in told) == LIKELIHOODS[name].has_dispersion
+    assert ("dropout" in told) == LIKELIHOODS[name].zero_inflated
+    if "dropout" in told:
+        torch.testing.assert_close(told["dropout"], torch.sigmoid(said.zi_logits))
     if not LIKELIHOODS[name].has_dispersion:
         assert px_r is None
         assert head.outputs(px)["px_r"]() is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from dataclasses import FrozenInstanceError, fields
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from vivace.modules.splice_latent import (
     masked_weights,
     mix,
 )
+from vivace.modules.splice_options import SpliceOptions
 from vivace.modules.splice_reference import convert_reference_state_dict
 from vivace.nn.partial_encoder import Observed, PartialEncoder
 from vivace.nn.splicing_decoder import LinearSplicingDecoder
@@ -622,6 +625,18 @@ def test_nothing_is_built_that_is_not_used():
 def test_refusals(options: dict, error: type[Exception], match: str):
     with pytest.raises(error, match=match):
         build(**options)
+
+
+def test_the_options_are_the_arguments_settled_and_fixed():
+    """A field for every argument but the events; what compat stands for has its value."""
+    taken = set(inspect.signature(SPLICEVAE).parameters) - {"event_index", "model_kwargs"}
+    assert {field.name for field in fields(SpliceOptions)} == taken
+    ours, published = build().options, build(compat="splicevi", dm_mean="softmax").options
+    assert (ours.dm_mean, ours.log1p_expression, ours.phi_prior) == ("softmax", True, "normal")
+    assert (published.dm_mean, published.log1p_expression) == ("softmax", False)
+    assert (ours.n_batch, ours.n_hidden, ours.n_latent, ours.cat_list) == (2, 10, 3, [2])
+    with pytest.raises(FrozenInstanceError):
+        ours.n_latent = 4
 
 
 def test_default_widths_follow_the_junctions():

@@ -156,7 +156,7 @@ def test_published_weights_give_published_numbers(generation: str, penalty: str)
         out["z"] = out["qz_m"]
         generated = module.generative(**module._get_generative_input(cells, out))
         found = module.loss(cells, out, generated).loss
-        z, wanted = published_loss(module.state_dict(), module.o, cells)
+        z, wanted = published_loss(module.state_dict(), module.options, cells)
     torch.testing.assert_close(out["qz_m"], z, rtol=1e-5, atol=1e-5)
     if penalty == "None":
         q = (out["qzm_expr"], out["qzv_expr"].sqrt()), (out["qzm_spl"], out["qzv_spl"].sqrt())

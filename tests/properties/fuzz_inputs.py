@@ -75,7 +75,7 @@ def write_published(folder: Path) -> None:
     facts = {
         "registry_": {"model_name": "SCVI", "field_registries": fields, "setup_args": {}},
         "init_params_": {
-            "non_kwargs": {"n_hidden": 8, "n_latent": np.int64(2)},
+            "non_kwargs": {"n_hidden": 8, "n_latent": np.int64(2), "gene_likelihood": "zinb"},
             "kwargs": {"kwargs": {"dropout_rate": np.float32(0.1)}},
         },
         "is_trained_": True,

@@ -199,7 +199,7 @@ def observed_splicing(
 @torch.inference_mode()
 def splicing_at(
     module: Any,
-    loader: Loader,
+    batches: Batches,
     cells: Any,
     junctions: Any,
     *,
@@ -211,8 +211,8 @@ def splicing_at(
 
     Parameters
     ----------
-    module, loader
-        Module and minibatches.
+    module, batches
+        Module and minibatches, which can be gone through more than once.
     cells, junctions
         (M,) position of the cell in the stream of minibatches, and column; see
         :func:`read_positions`.
@@ -226,12 +226,13 @@ def splicing_at(
     binomial likelihood, where it is over draws alone). float64.
     """
     n_junctions = len(module.event_map.of_junction)
-    cells, junctions = read_positions(cells, junctions, (loader.n_obs, n_junctions))
+    n_cells = batches.n_obs if isinstance(batches, Loader) else sum(map(_n_cells, batches))
+    cells, junctions = read_positions(cells, junctions, (n_cells, n_junctions))
     found = {name: np.zeros(len(cells)) for name in ("p", "psi", "variance")}
     start = 0
-    for tensors in loader:
+    for tensors in batches:
         tensors = to_device(tensors, module.device)
-        n_cells = len(tensors[Keys.BATCH])
+        n_cells = _n_cells(tensors)
         here = np.flatnonzero((cells >= start) & (cells < start + n_cells))
         if len(here):
             order = here[np.lexsort((junctions[here], cells[here]))]
@@ -250,12 +251,16 @@ def splicing_at(
     return found
 
 
+def _n_cells(tensors: Any) -> int:
+    return len(tensors[Keys.BATCH])
+
+
 def _at_positions(
     module: Any, tensors: Any, cells: np.ndarray, junctions: np.ndarray, **kwargs: Any
 ) -> dict[str, torch.Tensor]:
     """Values at positions sorted by cell and junction; positions may repeat."""
     events, device = module.event_map, module.device
-    n_cells, n_junctions = len(tensors[Keys.BATCH]), len(events.of_junction)
+    n_cells, n_junctions = _n_cells(tensors), len(events.of_junction)
     key, back = np.unique(cells * n_junctions + junctions, return_inverse=True)
     cell, junction = key // n_junctions, key % n_junctions
     starts = np.searchsorted(cell, np.arange(n_cells + 1))

@@ -14,7 +14,6 @@ WHAT_WRONG_VALUES_RAISE = (
     EOFError,
     LookupError,
     MemoryError,
-    OSError,
     RuntimeError,
     TypeError,
     ValueError,

@@ -77,9 +77,6 @@ def read_published(folder: str | Path, prefix: str = "") -> Published:
         If it is not one, is damaged, or holds anything but data.
     """
     path = user_path(folder, "folder") / f"{prefix}model.pt"
-    if not path.exists():
-        msg = f"{folder} holds no model of scvi-tools ({path.name} is missing)"
-        raise ModelFileError(msg)
     saved = read_pickle(path)
     with blamed_on(f"{path} does not look like a model of scvi-tools 1.x"):
         facts = saved["attr_dict"]

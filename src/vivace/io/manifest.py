@@ -40,6 +40,9 @@ WEIGHTS_NAME = r"weights-[0-9a-f]{16}\.safetensors"
 KINDS = ("matrix", "categorical", "numeric", "balance", "obsm", "index")
 """Kinds of fields that :class:`vivace.data.Cells` knows how to read."""
 
+EXPECTED = ("whole", "counts", "logged", "numbers")
+"""What the values of a matrix were at setup."""
+
 
 def _one_list_a_column(field: Any) -> bool:
     read_as_codes = field["kind"] in ("categorical", "balance")
@@ -52,7 +55,11 @@ FIELD: Rule = all_of(
         kind=one_of(KINDS),
         columns=list_of(SCALAR),
         categories=list_of(list_of(SCALAR)),
-        may_have={"transform": one_of(TRANSFORMS)},
+        may_have={
+            "transform": one_of(TRANSFORMS),
+            "expected": one_of(EXPECTED),
+            "modality": TEXT,
+        },
     ),
     must_be("a field with one list of categories for each column", _one_list_a_column),
 )

@@ -37,15 +37,15 @@ def read_pickle(path: str | Path) -> Any:
         not known to be harmless; that is not run.
     """
     path = user_path(path)
-    if not path.exists():
-        msg = f"{path} is missing"
-        raise ModelFileError(msg)
     try:
         with blamed_on(f"{path} is damaged"), Archive(path) as archive:
             graph = Machine(archive.read(PICKLE)).run()
             return Rebuilder(archive).value_of(graph)
-    except zipfile.BadZipFile as error:
-        msg = f"{path} is damaged: {error}"
+    except (FileNotFoundError, NotADirectoryError) as error:
+        msg = f"{path.parent} holds no model of scvi-tools ({path.name} is missing)"
+        raise ModelFileError(msg) from error
+    except (OSError, zipfile.BadZipFile) as error:
+        msg = f"{path} is damaged or may not be read: {error}"
         raise ModelFileError(msg) from error
     except UnknownNameError as error:
         msg = (

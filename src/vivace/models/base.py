@@ -31,6 +31,7 @@ from vivace.io import SavedModel, blamed_on, limited, load_parts, save_parts
 from vivace.models.device import pick_device
 from vivace.models.door import arguments_of, behind_door, put_door
 from vivace.models.query import freeze_again
+from vivace.models.questions.parts import Part
 from vivace.modules.base import BaseModule
 from vivace.train import TrainOptions, fit
 from vivace.train.history import History
@@ -54,6 +55,8 @@ class BaseModel(ABC):
     """Training options of this model for each recipe, where they differ from the common ones."""
     loss_weights: ClassVar[dict[str, dict[str, float]]] = {}
     """Arguments of the module's loss for each recipe, where they differ from its defaults."""
+    bound_options: ClassVar[dict[str, Any]] = {}
+    """Arguments of the module's loss that leave out what does not belong to the likelihood's bound."""
     default_train_size: ClassVar[float | None] = None
     """Share of training cells if none is given; None means the common 0.9."""
     likelihoods: ClassVar[tuple[str, ...]] = ()
@@ -172,6 +175,18 @@ class BaseModel(ABC):
         cells = self._cells(adata)
         return Loader(cells, self._rows(cells, indices), batch_size or DEFAULT_BATCH_SIZE)
 
+    def _parts(
+        self, adata: Any, indices: Any, batch_size: int | None, population: str | None = None
+    ) -> list[Part]:
+        """What answers for the cells: one module for all of them, or one for each population."""
+        loader = self._loader(adata, indices, batch_size)
+        return [Part(self.module, loader, np.arange(loader.n_obs))]
+
+    @property
+    def encoder_module(self) -> BaseModule:
+        """The module that encodes any cell, whatever its population."""
+        return self.module
+
     def _batch_codes(self, transform_batch: Any) -> list[int | None]:
         """Codes of one or several batch categories; None stays the observed batch."""
         if transform_batch is None:
@@ -193,6 +208,24 @@ class BaseModel(ABC):
     def _gene_positions(self, gene_list: Any) -> np.ndarray | None:
         """Positions of genes in the order asked for; unknown genes raise."""
         return name_positions(gene_list, self.var_names, "gene_list", "gene")
+
+    def _counts_arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of a module of counts that the data say."""
+        schema = self.schema
+        has_size_factor = schema.field(Keys.SIZE_FACTOR) is not None
+        n_batch = sum(schema.n_categories(Keys.BATCH)) or 1
+        arguments: dict[str, Any] = {
+            "n_input": self.n_genes,
+            "n_batch": n_batch,
+            "n_labels": sum(schema.n_categories(Keys.LABELS)) or 1,
+            "n_continuous_cov": len(f.columns) if (f := schema.field(Keys.CONT_COVS)) else 0,
+            "n_cats_per_cov": list(schema.n_categories(Keys.CAT_COVS)) or None,
+            "use_size_factor_key": has_size_factor,
+        }
+        if not options.get("use_observed_lib_size", True) and not has_size_factor:
+            means, variances = self._library_prior(n_batch)
+            arguments |= {"library_log_means": means, "library_log_vars": variances}
+        return arguments
 
     def _library_prior(self, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of the log library size in each batch, two (1, n_batch) arrays."""
@@ -325,7 +358,8 @@ class BaseModel(ABC):
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
         options = read_options("datasplitter_kwargs", given)
-        check_names("datasplitter_kwargs", options, SPLIT_OPTIONS)
+        for name in options.keys() - set(SPLIT_OPTIONS):
+            raise missing_key("datasplitter_kwargs", name, "the known options", SPLIT_OPTIONS)
         return options
 
     def _training_batches(

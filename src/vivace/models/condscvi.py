@@ -8,24 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy import sparse
 
 from vivace._types import Keys
-from vivace.analysis import (
-    deconvolution,
-    differential,
-    expression,
-    fit_quality,
-    latent,
-)
+from vivace.analysis import deconvolution
+from vivace.analysis.latent import latent_distribution
 from vivace.data.columns import read_names, text_of
-from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import Field, write_schema
 from vivace.data.setup import categorical_field, count_schema
 from vivace.errors import InvalidDataError, UnsupportedError
-from vivace.models import answers
 from vivace.models.base import BaseModel
+from vivace.models.questions import expression, groups, latent, quality
 from vivace.modules.vaec import VAEC
 from vivace.train.recipes import fast_epochs
 
@@ -195,39 +187,7 @@ class CondSCVI(BaseModel):
 
     # latent space -------------------------------------------------------------------------------
 
-    def get_latent_representation(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        give_mean: bool = True,
-        batch_size: int | None = None,
-        return_dist: bool = False,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """State of each cell within its type.
-
-        Parameters
-        ----------
-        adata
-            Other cells of the same genes, with labels; default those of training.
-        indices
-            Rows or a mask; default all.
-        give_mean
-            Posterior mean, or one draw.
-        batch_size
-            Cells at a time.
-        return_dist
-            Return the posterior's mean and variance instead.
-
-        Returns
-        -------
-        (n, L) float32, or two of them.
-        """
-        batches = self._loader(adata, indices, batch_size or ENCODING_BATCH_SIZE)
-        if return_dist:
-            return latent.latent_distribution(self.module, batches)
-        if give_mean:
-            return latent.latent_mean(self.module, batches)
-        return latent.latent_sample(self.module, batches)
+    get_latent_representation = latent.get_latent_representation
 
     def get_vamp_prior(self, adata: Any = None, p: int | None = 10) -> dict[str, np.ndarray]:
         """Mixture over the states of each type, the prior that DestVI gives its spots.
@@ -258,7 +218,7 @@ class CondSCVI(BaseModel):
         if self.module.prior == "mog":
             return deconvolution.learned_prior(self.module)
         cells = self._cells(adata)
-        means, variances = latent.latent_distribution(self.module, self._loader(cells))
+        means, variances = latent_distribution(self.module, self._loader(cells))
         return deconvolution.vamp_prior(
             means,
             variances,
@@ -342,99 +302,33 @@ class CondSCVI(BaseModel):
         return_numpy: bool = False,
         use_mean: bool = False,
     ) -> pd.DataFrame | np.ndarray:
-        """Denoised expression: the decoder's share of each gene in a cell.
+        """Denoised expression: the decoder's share of each gene in a cell of its type.
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        transform_batch
-            Batch to decode for: a category, or a list of them to average over; default the observed.
-        gene_list
-            Genes to return, in this order; one name stands for a list of one.
-        library_size
-            Multiplies the shares; "latent" gives the mean of the counts instead.
-        n_samples
-            Posterior draws S of z for each cell.
-        return_mean
-            Average over the draws.
-        return_numpy
-            An array instead of a DataFrame.
-        use_mean
-            Decode the posterior mean of z, which has no noise, instead of draws.
+        Arguments as in :meth:`vivace.SCVI.get_normalized_expression`.
 
         Returns
         -------
         (n, G) DataFrame of cells by genes or array; (S, n, G) array for ``n_samples > 1`` without
         ``return_mean``.
         """
-        cells, genes = self._cells(adata), self._gene_positions(gene_list)
-        values = expression.normalized_expression(
-            self.module,
-            self._loader(cells, indices, batch_size),
-            transform_batch=self._batch_codes(transform_batch),
-            genes=genes,
+        return expression.denoised(
+            self,
+            adata,
+            indices,
+            transform_batch=transform_batch,
+            gene_list=gene_list,
+            batch_size=batch_size,
+            return_mean=return_mean,
+            as_array=return_numpy,
             library_size=library_size,
             n_samples=n_samples,
             use_mean=use_mean,
         )
-        names = self.var_names if genes is None else self.var_names[genes]
-        return answers.cells_table(
-            self, values, cells, indices, names, average=return_mean, as_array=return_numpy
-        )
 
-    def get_likelihood_parameters(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        n_samples: int = 1,
-        give_mean: bool = False,
-        batch_size: int | None = None,
-    ) -> dict[str, np.ndarray]:
-        """``mean`` (n, G) or (S, n, G) and ``dispersions`` (inverse dispersion) of each count.
+    get_likelihood_parameters = expression.get_likelihood_parameters
+    posterior_predictive_sample = expression.posterior_predictive_sample
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        n_samples
-            Posterior draws S of z.
-        give_mean
-            Average over the draws.
-        """
-        batches = self._loader(adata, indices, batch_size)
-        return expression.likelihood_parameters(
-            self.module, batches, n_samples=n_samples, give_mean=give_mean
-        )
-
-    def posterior_predictive_sample(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        transform_batch: Any = None,
-        n_samples: int = 1,
-        gene_list: Sequence[str] | None = None,
-        batch_size: int | None = None,
-    ) -> sparse.csr_array | list[sparse.csr_array]:
-        """Counts drawn from the fitted model: (n, G) CSR array, or a list of S of them.
-
-        Parameters
-        ----------
-        adata, indices, batch_size, transform_batch, gene_list
-            As in :meth:`get_normalized_expression`.
-        n_samples
-            Number S of draws.
-        """
-        draws = fit_quality.predictive_samples(
-            self.module,
-            self._loader(adata, indices, batch_size),
-            n_samples=n_samples,
-            transform_batch=self._batch_codes(transform_batch),
-            genes=self._gene_positions(gene_list),
-        )
-        return draws[0] if n_samples == 1 else draws
-
-    # differential expression --------------------------------------------------------------------
+    # groups compared ----------------------------------------------------------------------------
 
     def differential_expression(
         self,
@@ -457,78 +351,28 @@ class CondSCVI(BaseModel):
     ) -> pd.DataFrame:
         """Which genes differ between groups of cells, and by how much.
 
-        Every cell is decoded as the type it was labelled with.
-
-        Parameters
-        ----------
-        adata, groupby, group1, group2, idx1, idx2, mode, delta, batch_size, all_stats, \
-batch_correction, batchid1, batchid2, fdr_target, filter_outlier_cells, **kwargs
-            As in :meth:`vivace.SCVI.differential_expression`.
-
-        Returns
-        -------
-        One row a gene and comparison, most certain first.
+        Arguments, columns and errors as in :meth:`vivace.SCVI.differential_expression`.
         """
-        options = differential.DifferentialOptions.from_kwargs(
-            mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
-        )
-        cells = self._cells(adata)
-
-        def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
-            loader = self._loader(cells, rows, batch_size)
-            return expression.normalized_expression(self.module, loader, transform_batch=[batch])
-
-        return answers.compare_groups(
+        return groups.compare(
             self,
-            cells,
-            draw_scales,
+            self._cells(adata),
             (groupby, group1, group2, idx1, idx2),
-            answers.batches_to_decode(self, batch_correction, batchid1, batchid2),
-            options,
+            (batch_correction, batchid1, batchid2),
+            {
+                "mode": mode,
+                "delta": delta,
+                "all_stats": all_stats,
+                "fdr_target": fdr_target,
+                **kwargs,
+            },
+            batch_size=batch_size,
             filter_outlier_cells=filter_outlier_cells,
         )
 
     # quality of the fit -------------------------------------------------------------------------
 
-    def get_elbo(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        batch_size: int | None = None,
-        return_mean: bool = True,
-    ) -> torch.Tensor:
-        """Evidence lower bound, nats, higher is better: mean over cells, or (n,).
-
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        return_mean
-            Mean over cells (0-d), or one value a cell.
-        """
-        elbo = fit_quality.cell_elbo(self.module, self._loader(adata, indices, batch_size))
-        return elbo.mean() if return_mean else elbo
-
-    def get_reconstruction_error(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        batch_size: int | None = None,
-        return_mean: bool = True,
-    ) -> dict[str, torch.Tensor]:
-        """Negative log-likelihood of the counts given z, nats, lower is better.
-
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        return_mean
-            Mean over cells (0-d), or one value a cell (n,).
-        """
-        errors = fit_quality.reconstruction_errors(
-            self.module, self._loader(adata, indices, batch_size)
-        )
-        return {k: v.mean() if return_mean else v for k, v in errors.items()}
+    get_elbo = quality.get_elbo
+    get_reconstruction_error = quality.get_reconstruction_error
 
 
 def fine_field(obs: pd.DataFrame, column: str, unlabeled: str) -> Field:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,15 +13,24 @@ from scipy import sparse
 
 from vivace._settings import seeded
 from vivace._types import Keys, Minibatch
-from vivace.analysis import differential, expression, fit_quality, groups, latent, populations
-from vivace.data import Cells, Loader, Split, ZippedLoader, split_cells
+from vivace.analysis import differential, populations
+from vivace.analysis.expression import normalized_expression
+from vivace.analysis.groups import Comparison, Plan, make_plan
+from vivace.analysis.latent import latent_mean
+from vivace.data import Cells, Loader, Split, ZippedLoader
 from vivace.data.columns import text_of
-from vivace.data.loader import ENCODING_BATCH_SIZE
-from vivace.data.schema import write_schema
-from vivace.data.setup import count_schema
+from vivace.data.populations import (
+    ContrastiveSplit,
+    check_apart,
+    held_out_pairs,
+    split_populations,
+    training_pairs,
+)
 from vivace.errors import InvalidArgumentError, check_choice
-from vivace.models import answers, query
+from vivace.models import query
 from vivace.models.base import BaseModel
+from vivace.models.questions import expression, groups, latent, quality, setup
+from vivace.models.questions.parts import Part
 from vivace.modules.contrastive import ContrastiveVAE
 from vivace.modules.counts import OVERDISPERSED
 from vivace.modules.pairs import POPULATIONS
@@ -32,25 +41,6 @@ from vivace.train.recipes import FAST, fast_epochs
 KINDS = ("background", "salient")
 ONE_TARGET = "target"
 """Name of the condition when the target is not divided."""
-
-
-@dataclass(frozen=True)
-class ContrastiveSplit(Split):
-    """Training, validation and test rows, and which population each row of them belongs to.
-
-    Attributes
-    ----------
-    background
-        All background rows.
-    target
-        All target rows.
-    condition
-        Position of each target row's condition among the names of conditions.
-    """
-
-    background: np.ndarray
-    target: np.ndarray
-    condition: np.ndarray
 
 
 class ContrastiveVI(BaseModel):
@@ -143,73 +133,14 @@ class ContrastiveVI(BaseModel):
             compat=compat,
         )
 
-    @classmethod
-    def setup_anndata(
-        cls,
-        adata: Any,
-        layer: str | None = None,
-        batch_key: str | None = None,
-        labels_key: str | None = None,
-        size_factor_key: str | None = None,
-        categorical_covariate_keys: Sequence[str] | None = None,
-        continuous_covariate_keys: Sequence[str] | None = None,
-    ) -> None:
-        """Say which parts of an AnnData the model uses; kept under ``adata.uns["vivace"]``.
-
-        Parameters
-        ----------
-        adata
-            Cells by genes, raw counts. Nothing but ``.uns["vivace"]`` is written.
-        layer
-            Layer with the raw counts; default ``adata.X``.
-        batch_key
-            Column of ``adata.obs`` whose effect is removed; not the condition itself.
-        labels_key
-            Column of ``adata.obs`` that the dispersion of genes depends on.
-        size_factor_key
-            Column of ``adata.obs``, > 0, to be used instead of the library size.
-        categorical_covariate_keys, continuous_covariate_keys
-            Lists of columns of ``adata.obs`` whose effects are removed, like the batch's.
-
-        Raises
-        ------
-        InvalidDataError
-            If counts are negative or not finite, a covariate has missing values, names repeat, there
-            are no cells or genes, or ``adata`` is a view or backed by a file.
-        MissingKeyError
-            If a layer or column does not exist.
-        """
-        schema = count_schema(
-            adata,
-            cls.__name__,
-            layer=layer,
-            batch_key=batch_key,
-            labels_key=labels_key,
-            size_factor_key=size_factor_key,
-            categorical_covariate_keys=categorical_covariate_keys,
-            continuous_covariate_keys=continuous_covariate_keys,
-        )
-        write_schema(adata, schema)
+    setup_anndata = classmethod(setup.setup_counts)
 
     def _build_module(self) -> ContrastiveVAE:
-        schema, options = self.schema, dict(self.options)
-        n_batch = sum(schema.n_categories(Keys.BATCH)) or 1
-        n_labels = sum(schema.n_categories(Keys.LABELS))
+        options = dict(self.options)
         if options["dispersion"] is None:
-            options["dispersion"] = "gene-label" if n_labels else "gene"
-        has_size_factor = schema.field(Keys.SIZE_FACTOR) is not None
-        if not options["use_observed_lib_size"] and not has_size_factor:
-            means, variances = self._library_prior(n_batch)
-            options |= {"library_log_means": means, "library_log_vars": variances}
-        return ContrastiveVAE(
-            n_input=self.n_genes,
-            n_batch=n_batch,
-            n_labels=n_labels,
-            n_continuous_cov=len(f.columns) if (f := schema.field(Keys.CONT_COVS)) else 0,
-            n_cats_per_cov=schema.n_categories(Keys.CAT_COVS),
-            use_size_factor_key=has_size_factor,
-            **options,
-        )
+            has_labels = any(self.schema.n_categories(Keys.LABELS))
+            options["dispersion"] = "gene-label" if has_labels else "gene"
+        return ContrastiveVAE(**self._counts_arguments(options), **options)
 
     # training -----------------------------------------------------------------------------------
 
@@ -267,67 +198,47 @@ class ContrastiveVI(BaseModel):
             text_of(name): self._population(cells, rows, "target_indices")
             for name, rows in given.items()
         }
-        _check_apart({"background_indices": background, **targets})
-        self._to_train = (background, targets)
-        super().train(max_epochs=max_epochs, **train_options)
+        check_apart({"background_indices": background, **targets})
+        if max_epochs is None:
+            longest = max(len(background), sum(map(len, targets.values())))
+            max_epochs = _epochs_of_recipe(longest, train_options)
+        split = {
+            "options": train_options.pop("datasplitter_kwargs", None),
+            "populations": (background, targets),
+        }
+        super().train(max_epochs=max_epochs, datasplitter_kwargs=split, **train_options)
         self.training |= {
             "n_background": len(background),
             "conditions": {name: len(rows) for name, rows in targets.items()},
             "n_validation": len(self.split.validation),
         }
 
-    def _training_options(
-        self, recipe: str, n_cells: int, given: dict[str, Any], plan_kwargs: dict[str, Any] | None
-    ) -> tuple[TrainOptions, dict[str, Any]]:
-        plan = dict(plan_kwargs or {})
-        if recipe == "fast":
-            background, targets = self._to_train
-            longest = max(len(background), sum(map(len, targets.values())))
-            size = given["batch_size"] or plan.get("batch_size") or FAST["batch_size"]
-            plan.setdefault("max_epochs", fast_epochs(longest, size, most=MOST_EPOCHS))
-        return super()._training_options(recipe, n_cells, given, plan)
+    @staticmethod
+    def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
+        """What the user says of the split, and the populations that are split, each on its own."""
+        assert given is not None  # `train` names the populations
+        options = BaseModel._splitter_options(given["options"])
+        return {**options, "populations": given["populations"]}
 
     def _training_batches(
         self, split_kwargs: dict[str, Any], options: TrainOptions
     ) -> tuple[ZippedLoader, ZippedLoader | None]:
-        background, targets = self._to_train
-        of_background, *of_targets = (
-            _split_population(rows, split_kwargs, options.batch_size)
-            for rows in (background, *targets.values())
+        background, targets = split_kwargs.pop("populations")
+        self.split = split_populations(background, targets, options.batch_size, split_kwargs)
+        train, held_out = (
+            dict(zip(POPULATIONS, self.split.populations(part), strict=True))
+            for part in ("train", "validation")
         )
-        of_target = {part: np.concatenate([getattr(s, part) for s in of_targets]) for part in PARTS}
-        self.split = ContrastiveSplit(
-            **{p: np.concatenate([getattr(of_background, p), of_target[p]]) for p in PARTS},
-            background=background,
-            target=np.concatenate(list(targets.values())),
-            condition=np.repeat(np.arange(len(targets)), [len(r) for r in targets.values()]),
-        )
-        held_out = (of_background.validation, of_target["validation"])
-        if options.early_stopping and min(map(len, held_out)) == 0:
-            name = POPULATIONS[int(len(held_out[0]) > 0)]
-            msg = f"early_stopping=True needs held-out cells of both populations; {name} has none"
+        none = [name for name, rows in held_out.items() if len(rows) == 0]
+        if options.early_stopping and none:
+            msg = (
+                f"early_stopping=True needs held-out cells of both populations; {none[0]} has none"
+            )
             raise InvalidArgumentError(msg)
-        cells, seed = self._cells(), split_kwargs["seed"]
-        train = ZippedLoader(
-            {  # different seeds, or populations of one size would meet in the same pairs every epoch
-                name: Loader(cells, rows, options.batch_size, shuffle=True, seed=seed + i)
-                for i, (name, rows) in enumerate(
-                    zip(POPULATIONS, (of_background.train, of_target["train"]), strict=True)
-                )
-            }
-        )
-        longest = max(map(len, held_out))
-        if min(map(len, held_out)) == 0:
-            return train, None
-        return train, ZippedLoader(
-            {  # the smaller one repeats as a whole, so that its cells count alike
-                name: Loader(
-                    cells,
-                    np.resize(cells.in_reading_order(rows), longest),
-                    max(options.batch_size, 256),
-                )
-                for name, rows in zip(POPULATIONS, held_out, strict=True)
-            }
+        cells, size = self._cells(), options.batch_size
+        return (
+            training_pairs(cells, train, size, split_kwargs["seed"]),
+            held_out_pairs(cells, held_out, size),
         )
 
     @property
@@ -359,26 +270,24 @@ class ContrastiveVI(BaseModel):
             raise InvalidArgumentError(msg)
         return ~np.isin(rows, self.split.background)
 
-    def _by_population(
-        self,
-        adata: Any,
-        indices: Any,
-        population: str | None,
-        batch_size: int | None,
-        ask: Callable[[Population, Loader], Any],
-    ) -> tuple[list[Any], np.ndarray]:
-        """Answers for the cells of each population, and the order that puts all of them in place."""
+    def _parts(
+        self, adata: Any, indices: Any, batch_size: int | None, population: str | None = None
+    ) -> list[Part]:
         cells = self._cells(adata)
         rows = self._rows(cells, indices)
         is_target = self._is_target(cells, rows, population)
-        found, places = [], []
+        found = []
         for salient in (False, True):
             at = np.flatnonzero(is_target == salient)
             if len(at):
                 loader = self._loader(cells, rows[at], batch_size)
-                found.append(ask(Population(self.module, salient=salient), loader))
-                places.append(at)
-        return found, np.argsort(np.concatenate([*places, np.empty(0, dtype=np.int64)]))
+                found.append(Part(Population(self.module, salient=salient), loader, at))
+        return found
+
+    @property
+    def encoder_module(self) -> Population:
+        """Background and salient state of any cell, side by side."""
+        return Population(self.module, salient=True)
 
     # latent spaces ------------------------------------------------------------------------------
 
@@ -424,45 +333,12 @@ class ContrastiveVI(BaseModel):
         check_choice("representation_kind", representation_kind, KINDS)
         start = self.module.n_background_latent
         columns = slice(start, None) if representation_kind == "salient" else slice(start)
-        everything = Population(self.module, salient=True)
-        batches = self._loader(adata, indices, batch_size or ENCODING_BATCH_SIZE)
-        if return_dist:
-            mean, variance = latent.latent_distribution(everything, batches)
-            return mean[:, columns], variance[:, columns]
-        read = latent.latent_mean if give_mean else latent.latent_sample
-        return read(everything, batches)[:, columns]
+        found = latent.state_of(self, adata, indices, give_mean, batch_size, return_dist)
+        if isinstance(found, tuple):  # mean and variance
+            return found[0][:, columns], found[1][:, columns]
+        return found[:, columns]
 
-    def get_latent_library_size(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        give_mean: bool = True,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """Library size of each cell, (n, 1).
-
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        give_mean
-            Mean of the log-normal posterior; False gives one draw, or the observed size if it is not
-            latent.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If a mean is asked for and the library size is not latent.
-        """
-        if give_mean and self.module.use_observed_lib_size:
-            msg = (
-                "the library size is observed, not latent: pass give_mean=False for the observed size, "
-                "or build the model with use_observed_lib_size=False"
-            )
-            raise InvalidArgumentError(msg)
-        batches = self._loader(adata, indices, batch_size)
-        cells = Population(self.module, salient=False)
-        return expression.latent_library_size(cells, batches, give_mean=give_mean)
+    get_latent_library_size = latent.get_latent_library_size
 
     def get_condition_summary(self, batch_size: int | None = None) -> pd.DataFrame:
         """Size, fit and separation of the background and of each target condition, one row each.
@@ -480,9 +356,7 @@ class ContrastiveVI(BaseModel):
         of predicting from its 15 nearest neighbours in that latent space whether a cell is of the
         condition or of the background (0.5 is chance).
         """
-        means = latent.latent_mean(
-            Population(self.module, salient=True), self._loader(None, None, batch_size)
-        )
+        means = latent_mean(self.encoder_module, self._loader(None, None, batch_size))
         assert self.split is not None  # a trained model has one
         return populations.summary(
             {"background": self.split.background, **self.conditions},
@@ -513,26 +387,7 @@ class ContrastiveVI(BaseModel):
     ) -> dict[str, pd.DataFrame | np.ndarray]:
         """Denoised expression with and without what is new in the target.
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        transform_batch
-            Batch to decode for: a category, or a list of them to average over; default the observed.
-        gene_list
-            Genes to return, in this order; one name stands for a list of one.
-        library_size
-            Multiplies the shares; "latent" gives the mean of the counts instead.
-        n_samples
-            Posterior draws S for each cell.
-        n_samples_overall
-            Instead, draw this many cells with replacement, one posterior draw each.
-        return_mean
-            Average over the draws.
-        return_numpy
-            Arrays instead of DataFrames.
-        use_mean
-            Decode posterior means, which have no noise, instead of draws.
+        Arguments as in :meth:`vivace.SCVI.get_normalized_expression`.
 
         Returns
         -------
@@ -540,15 +395,15 @@ class ContrastiveVI(BaseModel):
         for one draw, the same background state; each a (n, G) DataFrame of cells by genes or array;
         (S, n, G) arrays for ``n_samples > 1`` without ``return_mean``; (n_samples_overall, G) arrays.
         """
-        adata = self._cells(adata)
-        rows = self._drawn_rows(adata, indices, n_samples, n_samples_overall)
-        seed = answers.draw_seed()  # both sides from the same background state
+        cells = self._cells(adata)
+        rows = expression.drawn_rows(self, cells, indices, n_samples, n_samples_overall)
+        seed = expression.draw_seed()  # both sides from the same background state
         found = {}
         for kind in KINDS:
             with seeded(seed):
                 found[kind] = self._expression(
                     kind,
-                    adata,
+                    cells,
                     rows,
                     transform_batch=transform_batch,
                     gene_list=gene_list,
@@ -630,16 +485,16 @@ batch_size, return_mean, return_numpy, use_mean
         if (expression_type is None) == (indices_to_return_salient is None):
             msg = "give either expression_type or indices_to_return_salient, and not both"
             raise InvalidArgumentError(msg)
-        adata = self._cells(adata)
-        rows = self._drawn_rows(adata, indices, n_samples, n_samples_overall)
+        cells = self._cells(adata)
+        rows = expression.drawn_rows(self, cells, indices, n_samples, n_samples_overall)
         if expression_type is None:
-            salient = self._rows(adata, indices_to_return_salient, "indices_to_return_salient")
-            inside = np.isin(self._rows(adata, indices), salient).all()
+            salient = self._rows(cells, indices_to_return_salient, "indices_to_return_salient")
+            inside = np.isin(self._rows(cells, indices), salient).all()
             expression_type = "salient" if inside else "background"
         check_choice("expression_type", expression_type, KINDS)
         return self._expression(
             expression_type,
-            adata,
+            cells,
             rows,
             transform_batch=transform_batch,
             gene_list=gene_list,
@@ -651,59 +506,19 @@ batch_size, return_mean, return_numpy, use_mean
             use_mean=use_mean,
         )
 
-    def _drawn_rows(
-        self, adata: Any, indices: Any, n_samples: int, n_samples_overall: int | None
-    ) -> np.ndarray:
-        rows = self._rows(self._cells(adata), indices)
-        if n_samples_overall is None:
-            return rows
-        if n_samples != 1:
-            msg = "give n_samples or n_samples_overall, not both"
-            raise InvalidArgumentError(msg)
-        return np.random.default_rng(answers.draw_seed()).choice(rows, n_samples_overall)
-
-    def _expression(
-        self,
-        kind: str,
-        adata: Any,
-        rows: np.ndarray,
-        *,
-        transform_batch: Any,
-        gene_list: Sequence[str] | None,
-        library_size: float | str,
-        n_samples: int,
-        batch_size: int | None,
-        return_mean: bool,
-        as_array: bool,
-        use_mean: bool,
-    ) -> pd.DataFrame | np.ndarray:
-        genes = self._gene_positions(gene_list)
-        values = self._decode(
-            kind,
-            self._loader(adata, rows, batch_size),
-            self._batch_codes(transform_batch),
-            genes=genes,
-            library_size=library_size,
-            n_samples=n_samples,
-            use_mean=use_mean,
-        )
-        names = self.var_names if genes is None else self.var_names[genes]
-        return answers.cells_table(
-            self, values, adata, rows, names, average=return_mean, as_array=as_array
-        )
+    def _expression(self, kind: str, cells: Cells, rows: np.ndarray, **options: Any) -> Any:
+        """Denoised expression with the salient state kept or set to 0."""
+        return expression.denoised(self, cells, rows, decode=partial(self._decode, kind), **options)
 
     def _decode(
-        self, kind: str, loader: Loader, batches: Sequence[int | None], **options
+        self, kind: str, loader: Loader, *, transform_batch: Sequence[int | None], **options: Any
     ) -> np.ndarray:
-        """Normalised expression with the salient state kept or set to 0."""
         cells = Population(self.module, salient=kind == "salient")
         if not self.module.encodes_other_batch:
-            return expression.normalized_expression(
-                cells, loader, transform_batch=batches, **options
-            )
+            return normalized_expression(cells, loader, transform_batch=transform_batch, **options)
         decoded = [
-            expression.normalized_expression(cells, _as_batch(loader, batch), **options)
-            for batch in batches
+            normalized_expression(cells, _as_batch(loader, batch), **options)
+            for batch in transform_batch
         ]
         return np.mean(decoded, axis=0)
 
@@ -718,78 +533,14 @@ batch_size, return_mean, return_numpy, use_mean
         *,
         population: str | None = None,
     ) -> sparse.csr_array | list[sparse.csr_array]:
-        """Counts drawn from the fitted model.
+        """Counts drawn from the fitted model, as :meth:`vivace.SCVI.posterior_predictive_sample`.
 
-        Parameters
-        ----------
-        adata, indices, batch_size, transform_batch, gene_list
-            As in :meth:`get_normalized_expression`.
-        n_samples
-            Number S of draws.
-        population
-            As in :meth:`get_elbo`.
-
-        Returns
-        -------
-        (n, G) CSR array, or a list of S of them.
+        ``population`` is that of :meth:`get_elbo`.
         """
+        which = (adata, indices, transform_batch, n_samples, gene_list, batch_size)
+        return expression.predictive_of(self, *which, population)
 
-        def ask(cells: Population, loader: Loader) -> list[sparse.csr_array]:
-            return fit_quality.predictive_samples(
-                cells,
-                loader,
-                n_samples=n_samples,
-                transform_batch=self._batch_codes(transform_batch),
-                genes=self._gene_positions(gene_list),
-            )
-
-        found, order = self._by_population(adata, indices, population, batch_size, ask)
-        draws = [
-            sparse.csr_array(sparse.vstack(parts, format="csr")[order])
-            for parts in zip(*found, strict=True)
-        ]
-        return draws[0] if n_samples == 1 else draws
-
-    # new cells ----------------------------------------------------------------------------------
-
-    @classmethod
-    def load_query_data(cls, adata: Any, reference_model: Any, **freeze: bool) -> Self:
-        """A model of new cells that learns their batches and keeps what the reference learned.
-
-        Train it on the background and target cells of the new batches, then ask it: both latent spaces
-        are the reference's. Cells of batches that the reference knows need no such model.
-
-        Parameters
-        ----------
-        adata
-            New cells, with the obs columns that the reference was set up with; not modified.
-        reference_model
-            Trained model, or the folder it was saved to.
-        **freeze
-            Fields of :class:`vivace.models.query.Freeze`, such as ``unfrozen=True``.
-
-        Returns
-        -------
-        A model that is to be trained.
-
-        Raises
-        ------
-        InvalidDataError
-            If genes are missing; :meth:`prepare_query_anndata` fills them in.
-        InvalidArgumentError
-            If the reference is another kind of model, or the cells have no new batch.
-        """
-        return query.load_query_data(cls, adata, reference_model, query.Freeze(**freeze))
-
-    @staticmethod
-    def prepare_query_anndata(adata: Any, reference_model: BaseModel) -> Any:
-        """A copy of new cells with the reference's genes, zeros where they are missing.
-
-        See :func:`vivace.models.query.prepare_query_anndata`.
-        """
-        return query.prepare_query_anndata(adata, reference_model)
-
-    # differential expression --------------------------------------------------------------------
+    # groups compared ----------------------------------------------------------------------------
 
     def differential_expression(
         self,
@@ -811,42 +562,20 @@ batch_size, return_mean, return_numpy, use_mean
         n_samples: int = 1,
         **kwargs,
     ) -> pd.DataFrame:
-        """Genes whose expression differs between groups of cells.
+        """Which genes differ between groups of cells, and by how much.
+
+        Arguments, columns and errors as in :meth:`vivace.SCVI.differential_expression`, but for:
 
         Parameters
         ----------
-        adata
-            Other cells of the same genes; default those of training.
-        groupby, group1, group2, idx1, idx2
-            What to compare, see :func:`vivace.analysis.groups.make_plan`.
-        mode, delta, all_stats, fdr_target
-            How, see :class:`vivace.analysis.differential.DifferentialOptions`.
-        batch_size
-            Cells at a time.
-        batch_correction, batchid1, batchid2
-            Decode both groups for the same batches (default all of them).
         target_idx
-            Rows or a mask of the target cells: groups that lie among them are decoded with their
-            salient state, others with 0. By default all groups keep their salient state.
+            Target cells (rows, a mask or names): groups that lie among them are decoded with their salient
+            state, others with 0. By default all groups keep their salient state.
         n_samples
             Posterior draws that each drawn cell is averaged over.
-        **kwargs
-            Further fields of :class:`vivace.analysis.differential.DifferentialOptions`.
-
-        Returns
-        -------
-        One row a gene and comparison, most certain first; columns as in
-        :func:`vivace.analysis.differential.differential_expression`.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If an option is out of range or unknown, or nothing says what to compare.
-        MissingKeyError
-            If ``groupby`` or a group does not exist.
         """
         cells = self._cells(adata)
-        plan = groups.make_plan(cells.obs, groupby, group1, group2, idx1, idx2)
+        plan = make_plan(cells.obs, groupby, group1, group2, idx1, idx2)
         as_background = np.zeros(len(plan.sets), dtype=bool)
         if target_idx is not None:
             target = self._rows(cells, target_idx, "target_idx")
@@ -854,7 +583,7 @@ batch_size, return_mean, return_numpy, use_mean
         options = differential.DifferentialOptions.from_kwargs(
             mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
         )
-        batches = answers.batches_to_decode(self, batch_correction, batchid1, batchid2)
+        batches = groups.batches_to_decode(self, batch_correction, batchid1, batchid2)
         return self._compare(cells, plan, as_background, options, batches, n_samples, batch_size)
 
     def salient_differential_expression(
@@ -900,9 +629,9 @@ batch_size, return_mean, return_numpy, use_mean
             given = {ONE_TARGET: given}
         sets = [self._rows(cells, rows, f'indices["{name}"]') for name, rows in given.items()]
         n = len(sets)
-        plan = groups.Plan(
+        plan = Plan(
             sets + sets,
-            [groups.Comparison((i,), (n + i,), (str(c), KINDS[0])) for i, c in enumerate(given)],
+            [Comparison((i,), (n + i,), (str(c), KINDS[0])) for i, c in enumerate(given)],
         )
         options = differential.DifferentialOptions.from_kwargs(
             mode=mode, delta=delta, all_stats=False, fdr_target=fdr_target, **kwargs
@@ -913,7 +642,7 @@ batch_size, return_mean, return_numpy, use_mean
     def _compare(
         self,
         cells: Cells,
-        plan: groups.Plan,
+        plan: Plan,
         as_background: np.ndarray,
         options: differential.DifferentialOptions,
         batches: tuple[list[int | None], list[int | None]],
@@ -921,24 +650,23 @@ batch_size, return_mean, return_numpy, use_mean
         batch_size: int | None,
     ) -> pd.DataFrame:
         """Differential expression with some sets decoded without their salient state."""
-        shift = cells.n_cells  # a row of such a set is marked by the number of cells added to it
-        sets = [rows + shift * b for rows, b in zip(plan.sets, as_background, strict=True)]
+        sets = [_as_kind(rows, not b) for rows, b in zip(plan.sets, as_background, strict=True)]
 
-        def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
-            kind = KINDS[0] if rows[0] >= shift else KINDS[1]
-            loader = self._loader(cells, rows % shift, batch_size)
-            values = self._decode(kind, loader, [batch], n_samples=n_samples)
+        def draw_scales(drawn: np.ndarray, batch: int | None) -> np.ndarray:
+            kind = KINDS[int(drawn["salient"][0])]  # all cells of a set are decoded alike
+            loader = self._loader(cells, drawn["row"], batch_size)
+            values = self._decode(kind, loader, transform_batch=[batch], n_samples=n_samples)
             return values.mean(0) if n_samples > 1 else values
 
         return differential.differential_expression(
             draw_scales,
-            lambda rows: cells.blocks(rows % shift),
+            lambda drawn: cells.blocks(drawn["row"]),
             self.var_names,
-            groups.Plan(sets, plan.comparisons),
+            Plan(sets, plan.comparisons),
             options=options,
             batches1=batches[0],
             batches2=batches[1],
-            rng=np.random.default_rng(answers.draw_seed()),
+            rng=np.random.default_rng(expression.draw_seed()),
         )
 
     # quality of the fit -------------------------------------------------------------------------
@@ -969,11 +697,7 @@ batch_size, return_mean, return_numpy, use_mean
         InvalidArgumentError
             If ``population`` is needed, for other cells than those of training, and not given.
         """
-        found, order = self._by_population(
-            adata, indices, population, batch_size, fit_quality.cell_elbo
-        )
-        elbo = torch.cat(found)[order]
-        return elbo.mean() if return_mean else elbo
+        return quality.elbo_of(self, adata, indices, batch_size, return_mean, population)
 
     def get_reconstruction_error(
         self,
@@ -986,24 +710,9 @@ batch_size, return_mean, return_numpy, use_mean
     ) -> dict[str, torch.Tensor]:
         """Negative log-likelihood of the counts given the latent state, nats, lower is better.
 
-        Parameters
-        ----------
-        adata, indices, batch_size, return_mean, population
-            As in :meth:`get_elbo`.
-
-        Returns
-        -------
-        ``{"reconstruction_loss": tensor}``
+        Arguments as in :meth:`get_elbo`; returns ``{"reconstruction_loss": tensor}``.
         """
-        found, order = self._by_population(
-            adata,
-            indices,
-            population,
-            batch_size,
-            lambda cells, loader: fit_quality.reconstruction_errors(cells, loader)[LOSS],
-        )
-        errors = torch.cat(found)[order]
-        return {LOSS: errors.mean() if return_mean else errors}
+        return quality.error_of(self, adata, indices, batch_size, return_mean, population)
 
     def get_marginal_ll(
         self,
@@ -1016,57 +725,38 @@ batch_size, return_mean, return_numpy, use_mean
         *,
         population: str | None = None,
     ) -> float | torch.Tensor:
-        """Log-likelihood of the counts by importance sampling, nats, higher is better.
+        """Log-likelihood of the counts, as :meth:`vivace.SCVI.get_marginal_ll`.
 
-        Parameters
-        ----------
-        adata, indices, batch_size, population
-            As in :meth:`get_elbo`.
-        n_mc_samples
-            Draws of the latent state for each cell.
-        return_mean
-            Mean over cells as a float, or one value a cell (n,).
-        n_mc_samples_per_pass
-            Draws at a time; more is faster and takes more memory.
+        ``population`` is that of :meth:`get_elbo`.
         """
-        found, order = self._by_population(
-            adata,
-            indices,
-            population,
-            batch_size,
-            lambda cells, loader: fit_quality.marginal_log_likelihood(
-                cells, loader, n_mc_samples, n_mc_samples_per_pass
-            ),
-        )
-        values = torch.cat(found)[order]
-        return values.mean().item() if return_mean else values
+        draws = (n_mc_samples, n_mc_samples_per_pass)
+        return quality.marginal_of(self, adata, indices, batch_size, return_mean, draws, population)
+
+    # new cells ----------------------------------------------------------------------------------
+
+    load_query_data: Any = classmethod(query.load_query_data)
+    prepare_query_anndata = staticmethod(query.prepare_query_anndata)
 
 
 MOST_EPOCHS = 80
 """A pass over pairs has half the steps that a pass over as many cells in one stream has."""
 
-PARTS = ("train", "validation", "test")
-LOSS = "reconstruction_loss"
+
+def _epochs_of_recipe(n_cells: int, train_options: Mapping[str, Any]) -> int | None:
+    """Epochs of the fast recipe for so many cells in the larger population, unless others are asked for."""
+    plan = train_options.get("plan_kwargs") or {}
+    other_recipe = train_options.get("recipe", "fast") != "fast"
+    if other_recipe or not isinstance(plan, Mapping) or "max_epochs" in plan:
+        return None
+    size = train_options.get("batch_size") or plan.get("batch_size") or FAST["batch_size"]
+    return fast_epochs(n_cells, size, most=MOST_EPOCHS)
 
 
-def _check_apart(named: dict[str, np.ndarray]) -> None:
-    """Refuse populations that share cells."""
-    seen: dict[str, np.ndarray] = {}
-    for name, rows in named.items():
-        for other, taken in seen.items():
-            shared = np.intersect1d(rows, taken)
-            if len(shared):
-                msg = f"{other} and {name} share {len(shared)} cells (such as row {shared[0]})"
-                raise InvalidArgumentError(msg)
-        seen[name] = rows
-
-
-def _split_population(rows: np.ndarray, split_kwargs: dict[str, Any], batch_size: int) -> Split:
-    parts = split_kwargs.get("external_indexing")
-    if parts is not None:
-        own = [np.asarray(part)[np.isin(part, rows)] for part in parts]
-        split_kwargs = {**split_kwargs, "external_indexing": own}
-    return split_cells(rows, batch_size=batch_size, **split_kwargs)
+def _as_kind(rows: np.ndarray, salient: bool) -> np.ndarray:
+    """Rows beside whether their salient state is kept, a (n,) record array."""
+    found = np.empty(len(rows), dtype=[("row", np.int64), ("salient", bool)])
+    found["row"], found["salient"] = rows, salient
+    return found
 
 
 def _as_batch(batches: Iterable[Minibatch], code: int | None) -> Iterator[Minibatch]:

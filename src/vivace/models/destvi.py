@@ -273,8 +273,8 @@ class DestVI(BaseModel):
             o["n_layers"],
             extra_decoder_kwargs=o.get("extra_decoder_kwargs"),
         )
-        shape = (len(labels), n_components, o["n_latent"])
         has_prior = n_components is not None
+        shape = (len(labels), n_components or 0, o["n_latent"])
         return {
             "decoder_state_dict": reference.decoder.state_dict(),
             "px_decoder_state_dict": reference.px_decoder.state_dict(),

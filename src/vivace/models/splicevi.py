@@ -15,24 +15,17 @@ from scipy.stats import beta
 
 from vivace._settings import settings
 from vivace._types import Keys
-from vivace.analysis import (
-    differential,
-    differential_splicing,
-    expression,
-    fit_quality,
-    groups,
-    latent,
-    splicing,
-    splicing_start,
-)
+from vivace.analysis import differential_splicing, latent, splicing, splicing_start
+from vivace.analysis.groups import make_plan
 from vivace.data import Cells
 from vivace.data.paired import PairedCells
 from vivace.data.schema import write_schema
 from vivace.data.selection import name_positions
 from vivace.data.setup_mudata import event_totals, splicing_schema
 from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice
-from vivace.models import answers, query
+from vivace.models import query
 from vivace.models.base import BaseModel
+from vivace.models.questions import expression, groups, quality
 from vivace.modules.counts import OF_COUNTS
 from vivace.modules.splice import SPLICEVAE
 
@@ -428,45 +421,27 @@ event_dropout, psi_input
         return_mean: bool = True,
         return_numpy: bool = False,
     ) -> pd.DataFrame | np.ndarray:
-        """Denoised expression: the decoder's share of each gene in a cell; rows sum to 1.
+        """Denoised expression: the decoder's share of each gene in a cell.
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        n_samples_overall
-            Draw this many cells with replacement.
-        transform_batch
-            Batch to decode for, or a list of them to average over; default the observed one.
-        gene_list
-            Genes to return, in this order; one name stands for a list of one.
-        use_z_mean
-            Decode the posterior mean of z instead of draws.
-        n_samples
-            Draws S of z for each cell.
-        return_mean
-            Average over the draws.
-        return_numpy
-            An array instead of a DataFrame.
+        Arguments as in :meth:`vivace.SCVI.get_normalized_expression`; ``use_z_mean`` is its ``use_mean``, and
+        the default.
 
         Returns
         -------
         (n, G) DataFrame or array; (S, n, G) array for S > 1 without ``return_mean``.
         """
-        adata = self._cells(adata)
-        rows = self._drawn_rows(adata, indices, n_samples_overall)
-        genes = self._gene_positions(gene_list)
-        values = expression.normalized_expression(
-            self.module,
-            self._loader(adata, rows, batch_size),
-            transform_batch=self._batch_codes(transform_batch),
-            genes=genes,
+        cells = self._cells(adata)
+        return expression.denoised(
+            self,
+            cells,
+            self._drawn_rows(cells, indices, n_samples_overall),
+            transform_batch=transform_batch,
+            gene_list=gene_list,
+            batch_size=batch_size,
+            return_mean=return_mean,
+            as_array=return_numpy,
             n_samples=n_samples,
             use_mean=use_z_mean and n_samples == 1,
-        )
-        names = self.var_names if genes is None else self.var_names[genes]
-        return answers.cells_table(
-            self, values, adata, rows, names, average=return_mean, as_array=return_numpy
         )
 
     def differential_expression(
@@ -491,18 +466,20 @@ event_dropout, psi_input
 
         Arguments and columns as in :meth:`vivace.SCVI.differential_expression`.
         """
-        options = differential.DifferentialOptions.from_kwargs(
-            mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
+        return groups.compare(
+            self,
+            self._cells(adata),
+            (groupby, group1, group2, idx1, idx2),
+            (batch_correction, batchid1, batchid2),
+            {
+                "mode": mode,
+                "delta": delta,
+                "all_stats": all_stats,
+                "fdr_target": fdr_target,
+                **kwargs,
+            },
+            batch_size=batch_size,
         )
-        adata = self._cells(adata)
-
-        def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
-            loader = self._loader(adata, rows, batch_size)
-            return expression.normalized_expression(self.module, loader, transform_batch=[batch])
-
-        which = (groupby, group1, group2, idx1, idx2)
-        batches = answers.batches_to_decode(self, batch_correction, batchid1, batchid2)
-        return answers.compare_groups(self, adata, draw_scales, which, batches, options)
 
     # splicing -----------------------------------------------------------------------------------
 
@@ -588,8 +565,8 @@ return_mean, return_numpy
         if out is not None:
             return values
         names = self.junction_names if columns is None else self.junction_names[columns]
-        return answers.cells_table(
-            self, values, adata, rows, names, average=False, as_array=return_numpy
+        return expression.cells_table(
+            values, adata.obs_names[rows], names, average=False, as_array=return_numpy
         )
 
     def get_normalized_splicing_DM(self, *args: Any, **kwargs: Any) -> Any:
@@ -708,7 +685,7 @@ return_mean, return_numpy
             test_mode=test_mode,
         )
         adata = self._cells(adata)
-        plan = groups.make_plan(adata.obs, groupby, group1, group2, idx1, idx2)
+        plan = make_plan(adata.obs, groupby, group1, group2, idx1, idx2)
         var = pd.DataFrame({"event_id": self.event_names}, index=self.junction_names)
         known = adata.data.mod[self.schema.setup_args["modalities"]["junc_ratio_layer"]].var
         gene = next((name for name in ("gene_name", "gene") if name in known), None)
@@ -722,57 +699,22 @@ return_mean, return_numpy
             plan,
             options=options,
             batch=self._batch_codes(transform_batch)[0],
-            rng=np.random.default_rng(answers.draw_seed()),
+            rng=np.random.default_rng(expression.draw_seed()),
         )
 
     # quality of the fit -------------------------------------------------------------------------
 
-    def get_elbo(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        batch_size: int | None = None,
-        return_mean: bool = True,
-    ) -> torch.Tensor:
-        """Evidence lower bound less the alignment penalty, nats, higher is better; 0-d or (n,)."""
-        elbo = fit_quality.cell_elbo(self.module, self._loader(adata, indices, batch_size))
-        return elbo.mean() if return_mean else elbo
+    get_elbo = quality.get_elbo
+    get_reconstruction_error = quality.get_reconstruction_error
 
-    def get_reconstruction_error(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        batch_size: int | None = None,
-        return_mean: bool = True,
-    ) -> dict[str, torch.Tensor]:
-        """Negative log-likelihood of gene counts and of junction counts given z, nats."""
-        errors = fit_quality.reconstruction_errors(
-            self.module, self._loader(adata, indices, batch_size)
-        )
-        return {k: v.mean() if return_mean else v for k, v in errors.items()}
-
-    # query mapping ------------------------------------------------------------------------------
+    # new cells ----------------------------------------------------------------------------------
 
     @classmethod
     def load_query_data(cls, mdata: Any, reference_model: Any, **freeze: bool) -> Self:
         """A model of new cells that learns their batches and keeps what the reference learned.
 
-        Train it, then ask it: its latent spaces are the reference's. What the reference knows, it still
-        answers as before, to the bit.
-
-        Parameters
-        ----------
-        mdata
-            New cells with the reference's genes, junctions and events, and the obs columns that it was
-            set up with; not modified.
-        reference_model
-            Trained model, or the folder it was saved to.
-        **freeze
-            Fields of :class:`vivace.models.query.Freeze`, such as ``unfrozen=True``.
-
-        Returns
-        -------
-        A model that is to be trained.
+        As :meth:`vivace.SCVI.load_query_data`; ``freeze`` are fields of
+        :class:`vivace.modules.transfer.Freeze`.
 
         Raises
         ------
@@ -791,15 +733,12 @@ return_mean, return_numpy
                 'new cells onto a reference with "universal" or "equal"'
             )
             raise InvalidArgumentError(msg)
-        return query.load_query_data(cls, mdata, reference, query.Freeze(**freeze))
+        return query.map_cells(cls, mdata, reference, query.Freeze(**freeze))
 
     # helpers ------------------------------------------------------------------------------------
 
     def _drawn_rows(self, adata: Any, indices: Any, n_samples_overall: int | None) -> np.ndarray:
-        rows = self._rows(self._cells(adata), indices)
-        if n_samples_overall is None:
-            return rows
-        return np.random.default_rng(answers.draw_seed()).choice(rows, n_samples_overall)
+        return expression.drawn_rows(self, self._cells(adata), indices, 1, n_samples_overall)
 
     def _junction_positions(self, junction_list: Sequence[str] | None) -> np.ndarray | None:
         return name_positions(junction_list, self.junction_names, "junction_list", "junction")

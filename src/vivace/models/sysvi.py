@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,16 +13,17 @@ from scipy import sparse
 
 from vivace._settings import settings
 from vivace._types import Keys
-from vivace.analysis import differential, expression, fit_quality, integration, latent
+from vivace.analysis import integration
+from vivace.analysis.latent import latent_mean
 from vivace.data import Cells
 from vivace.data.columns import column
-from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.data.schema import write_schema
 from vivace.data.setup import normalised_schema
 from vivace.data.sources.normalise import TARGET
 from vivace.errors import InvalidArgumentError
-from vivace.models import answers, query
+from vivace.models import query
 from vivace.models.base import BaseModel
+from vivace.models.questions import expression, groups, latent, quality
 from vivace.modules.sysvae import SysVAE
 from vivace.train.recipes import fast_epochs
 
@@ -96,6 +97,7 @@ class SysVI(BaseModel):
         "classic": {"early_stopping_monitor": "validation_loss", "n_epochs_kl_warmup": None},
     }
     loss_weights = {"fast": {"z_distance_cycle_weight": 5.0}}
+    bound_options: ClassVar[dict[str, Any]] = {"z_distance_cycle_weight": 0}
 
     def __init__(
         self,
@@ -213,99 +215,9 @@ class SysVI(BaseModel):
             raise InvalidArgumentError(msg)
         return rows
 
-    # query ------------------------------------------------------------------------------------
-
-    @classmethod
-    def load_query_data(
-        cls,
-        adata: Any,
-        reference_model: Any,
-        freeze_dropout: bool = False,
-        freeze_expression: bool = True,
-        freeze_decoder_first_layer: bool = True,
-        freeze_batchnorm_encoder: bool = True,
-        freeze_batchnorm_decoder: bool = True,
-        unfrozen: bool = False,
-    ) -> Self:
-        """A model of new cells that learns their systems and samples and keeps the reference.
-
-        Parameters
-        ----------
-        adata
-            New cells, with the obs columns that the reference was set up with; not modified.
-        reference_model
-            Trained model, or the folder it was saved to.
-        freeze_dropout, freeze_expression, freeze_decoder_first_layer, freeze_batchnorm_encoder, \
-freeze_batchnorm_decoder, unfrozen
-            As in :meth:`vivace.SCVI.load_query_data`.
-
-        Returns
-        -------
-        A model that is to be trained.
-
-        Raises
-        ------
-        InvalidDataError
-            If genes are missing; :meth:`prepare_query_anndata` fills them in.
-        InvalidArgumentError
-            If the reference is another kind of model, or there is nothing new to learn.
-        """
-        freeze = query.Freeze(
-            freeze_dropout,
-            freeze_expression,
-            freeze_decoder_first_layer,
-            freeze_batchnorm_encoder,
-            freeze_batchnorm_decoder,
-            unfrozen,
-        )
-        return query.load_query_data(cls, adata, reference_model, freeze)
-
-    @staticmethod
-    def prepare_query_anndata(adata: Any, reference_model: BaseModel) -> Any:
-        """A copy of new cells with the reference's genes, zeros where they are missing.
-
-        See :func:`vivace.models.query.prepare_query_anndata`.
-        """
-        return query.prepare_query_anndata(adata, reference_model)
-
     # latent space -------------------------------------------------------------------------------
 
-    def get_latent_representation(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        give_mean: bool = True,
-        batch_size: int | None = None,
-        return_dist: bool = False,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Latent state of each cell, free of its system as far as systems share it.
-
-        Parameters
-        ----------
-        adata
-            Other cells of the same genes and systems; default those of training.
-        indices
-            Rows or a mask; default all.
-        give_mean
-            Posterior mean, or one draw.
-        batch_size
-            Cells at a time.
-        return_dist
-            Return the posterior's mean and variance instead.
-
-        Returns
-        -------
-        (n, L) float32, or two of them.
-
-        Raises
-        ------
-        NotTrainedError
-            If the model is not trained.
-        """
-        batches = self._loader(adata, indices, batch_size or ENCODING_BATCH_SIZE)
-        if return_dist:
-            return latent.latent_distribution(self.module, batches)
-        return (latent.latent_mean if give_mean else latent.latent_sample)(self.module, batches)
+    get_latent_representation = latent.get_latent_representation
 
     def get_integration_summary(
         self,
@@ -339,7 +251,7 @@ freeze_batchnorm_decoder, unfrozen
         labels = None if labels_key is None else column(cells.obs, labels_key, "labels_key")
         return integration.summary(
             integration.principal_components(batches),
-            latent.latent_mean(self.module, batches),
+            latent_mean(self.module, batches),
             cells.obs[self.schema.setup_args["batch_key"]].iloc[rows],
             None if labels is None else labels.iloc[rows],
         )
@@ -360,71 +272,29 @@ freeze_batchnorm_decoder, unfrozen
     ) -> pd.DataFrame | np.ndarray:
         """Denoised expression on the scale of the model: log-normalised values.
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        transform_batch
-            System to decode for: a category, or a list of them to average over; default the observed.
-        gene_list
-            Genes to return, in this order; one name stands for a list of one.
-        n_samples
-            Posterior draws S of z for each cell.
-        return_mean
-            Average over the draws.
-        return_numpy
-            An array instead of a DataFrame.
-        use_mean
-            Decode the posterior mean of z, which has no noise, instead of draws.
+        Arguments as in :meth:`vivace.SCVI.get_normalized_expression`; ``transform_batch`` names systems.
 
         Returns
         -------
         (n, G) DataFrame of cells by genes or array; (S, n, G) array for ``n_samples > 1`` without
         ``return_mean``.
         """
-        cells, genes = self._cells(adata), self._gene_positions(gene_list)
-        values = expression.normalized_expression(
-            self.module,
-            self._loader(cells, indices, batch_size),
-            transform_batch=self._batch_codes(transform_batch),
-            genes=genes,
+        return expression.denoised(
+            self,
+            adata,
+            indices,
+            transform_batch=transform_batch,
+            gene_list=gene_list,
+            batch_size=batch_size,
+            return_mean=return_mean,
+            as_array=return_numpy,
             n_samples=n_samples,
             use_mean=use_mean,
         )
-        names = self.var_names if genes is None else self.var_names[genes]
-        return answers.cells_table(
-            self, values, cells, indices, names, average=return_mean, as_array=return_numpy
-        )
 
-    def get_likelihood_parameters(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        n_samples: int = 1,
-        give_mean: bool = False,
-        batch_size: int | None = None,
-    ) -> dict[str, np.ndarray]:
-        """Parameters of the normal distribution of each value.
+    get_likelihood_parameters = expression.get_likelihood_parameters
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        n_samples
-            Posterior draws S of z.
-        give_mean
-            Average over the draws.
-
-        Returns
-        -------
-        dict with ``mean`` and ``dispersions`` (standard deviation), (n, G) or (S, n, G).
-        """
-        batches = self._loader(adata, indices, batch_size)
-        return expression.likelihood_parameters(
-            self.module, batches, n_samples=n_samples, give_mean=give_mean
-        )
-
-    # differential expression --------------------------------------------------------------------
+    # groups compared ----------------------------------------------------------------------------
     def differential_expression(
         self,
         adata: Any = None,
@@ -446,59 +316,31 @@ freeze_batchnorm_decoder, unfrozen
     ) -> pd.DataFrame:
         """Which genes differ between groups of cells, and by how much, on the normalised scale.
 
-        Decoded values are taken off the log scale first, ``expm1(value) / 10,000``, so that fold
-        changes are those of normalised expression. Both sides are decoded for all systems, so that
-        the system makes no difference.
-
-        Parameters
-        ----------
-        adata, groupby, group1, group2, idx1, idx2, delta, batch_size, fdr_target, \
-filter_outlier_cells
-            As in :meth:`vivace.SCVI.differential_expression`.
-        mode
-            "change": probability that the log2 fold change is at least ``delta``, and its size.
-            "vanilla": probability that one side expresses a gene more.
-        all_stats
-            Add statistics of the raw counts, or of normalised counts where the model was given
-            log-normalised values.
-        batch_correction
-            Decode both sides for the same systems; False decodes each cell for its own.
-        batchid1, batchid2
-            Systems to decode either side for; default all.
-        **kwargs
-            Further fields of :class:`vivace.analysis.differential.DifferentialOptions`.
-
-        Returns
-        -------
-        One row a gene and comparison, most certain first; columns as in
-        :func:`vivace.analysis.differential.differential_expression`.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If an option is out of range or unknown, or nothing says what to compare.
-        MissingKeyError
-            If ``groupby`` or a group does not exist.
-        NotTrainedError
-            If the model is not trained.
+        Decoded values are taken off the log scale first, ``expm1(value) / 10,000``, so that fold changes
+        are those of normalised expression; statistics are of raw counts where the model was given them,
+        else of normalised ones. Arguments, columns and errors as in
+        :meth:`vivace.SCVI.differential_expression`, but by default in change mode and with
+        ``batch_correction``: both sides are decoded for all systems, so that the system makes no difference.
         """
-        options = differential.DifferentialOptions.from_kwargs(
-            mode=mode, delta=delta, all_stats=all_stats, fdr_target=fdr_target, **kwargs
-        )
         cells = self._cells(adata)
+        decoded = groups.decoder_scales(self, cells, batch_size)
 
         def draw_scales(rows: np.ndarray, batch: int | None) -> np.ndarray:
-            loader = self._loader(cells, rows, batch_size)
-            values = expression.normalized_expression(self.module, loader, transform_batch=[batch])
-            return np.expm1(np.maximum(values, 0)) / TARGET
+            return np.expm1(np.maximum(decoded(rows, batch), 0)) / TARGET
 
-        return answers.compare_groups(
+        return groups.compare(
             self,
             cells,
-            draw_scales,
             (groupby, group1, group2, idx1, idx2),
-            answers.batches_to_decode(self, batch_correction, batchid1, batchid2),
-            options,
+            (batch_correction, batchid1, batchid2),
+            {
+                "mode": mode,
+                "delta": delta,
+                "all_stats": all_stats,
+                "fdr_target": fdr_target,
+                **kwargs,
+            },
+            draw_scales=draw_scales,
             filter_outlier_cells=filter_outlier_cells,
             count_blocks=lambda rows: self._count_blocks(cells, rows),
         )
@@ -516,48 +358,10 @@ filter_outlier_cells
 
     # quality of the fit -------------------------------------------------------------------------
 
-    def get_elbo(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        batch_size: int | None = None,
-        return_mean: bool = True,
-    ) -> torch.Tensor:
-        """Evidence lower bound less the constant ``G log(2π) / 2``, nats, higher is better.
+    get_elbo = quality.get_elbo
+    get_reconstruction_error = quality.get_reconstruction_error
 
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        return_mean
-            Mean over cells (0-d), or one value a cell (n,).
-        """
-        batches = self._loader(adata, indices, batch_size)
-        elbo = fit_quality.cell_elbo(self.module, batches, {"z_distance_cycle_weight": 0})
-        return elbo.mean() if return_mean else elbo
+    # new cells ----------------------------------------------------------------------------------
 
-    def get_reconstruction_error(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        batch_size: int | None = None,
-        return_mean: bool = True,
-    ) -> dict[str, torch.Tensor]:
-        """Gaussian negative log-likelihood less its constant, given z; nats, lower is better.
-
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        return_mean
-            Mean over cells (0-d), or one value a cell (n,).
-
-        Returns
-        -------
-        ``{"reconstruction_loss": tensor}``
-        """
-        batches = self._loader(adata, indices, batch_size)
-        errors = fit_quality.reconstruction_errors(
-            self.module, batches, {"z_distance_cycle_weight": 0}
-        )
-        return {k: v.mean() if return_mean else v for k, v in errors.items()}
+    load_query_data: Any = classmethod(query.load_query_data)
+    prepare_query_anndata = staticmethod(query.prepare_query_anndata)

@@ -275,12 +275,14 @@ class ContrastiveVAE(BaseModule):
         cat_covs: torch.Tensor | None = None,
     ) -> Outputs:
         """Inference of cells of any population; ``s`` is that of the encoder."""
-        (qz, z), (qs, s), (ql, library) = self._encode(x, batch_index, cont_covs, cat_covs)
+        (qz, z), (qs, s), (ql, log_library) = self._encode(x, batch_index, cont_covs, cat_covs)
         shape = (n_samples,) if n_samples > 1 else ()
         if shape:
             z, s = qz.sample(shape), qs.sample(shape)
-            library = library.expand(*shape, *library.shape) if ql is None else ql.sample(shape)
-        outputs = {"z": z, "s": s, "library": library}
+            log_library = (
+                log_library.expand(*shape, *log_library.shape) if ql is None else ql.sample(shape)
+            )
+        outputs = {"z": z, "s": s, "library": log_library}
         for name, q in (("z", qz), ("s", qs), ("l", ql)):
             outputs[f"q{name}_m"] = None if q is None else q.loc.expand(*shape, *q.loc.shape)
             outputs[f"q{name}_v"] = None if q is None else (q.scale**2).expand(*shape, *q.loc.shape)
@@ -289,7 +291,7 @@ class ContrastiveVAE(BaseModule):
     def _encode(self, x, batch_index, cont_covs, cat_covs):
         """Posterior and one sample of z, of s and of the log library (posterior None if observed)."""
         features, cats = log1p_counts(x), categories(batch_index, cat_covs)
-        library = (
+        of_library = (
             (None, torch.log(row_sums(x)))
             if self.l_encoder is None
             else self.l_encoder(features, *cats, cont=cont_covs)
@@ -297,7 +299,7 @@ class ContrastiveVAE(BaseModule):
         return (
             self.z_encoder(features, *cats, cont=cont_covs),
             self.s_encoder(features, *cats, cont=cont_covs),
-            library,
+            of_library,
         )
 
     # generative ---------------------------------------------------------------------------------
@@ -583,19 +585,19 @@ class ContrastiveVAE(BaseModule):
             for k in (self.n_batch, self.n_labels)
         )
         n_cont, n_cats = self.n_continuous_cov, len(self.n_cats_per_cov)
-        library = self._prior_library(batch, library_size)
+        log_library = self._prior_log_library(batch, library_size)
         return {
             "z": z,
             "s": s.to(like),
-            "library": library,
+            "library": log_library,
             "batch_index": batch,
             "cont_covs": z.new_zeros(2 * n, n_cont) if n_cont else None,
             "cat_covs": batch.new_zeros(2 * n, n_cats) if n_cats else None,
-            "size_factor": library,
+            "size_factor": log_library,
             "y": label,
         }
 
-    def _prior_library(self, batch: torch.Tensor, library_size: float | None) -> torch.Tensor:
+    def _prior_log_library(self, batch: torch.Tensor, library_size: float | None) -> torch.Tensor:
         """(B, 1) log library, or log size factor, of cells drawn from the prior."""
         if not self.use_observed_lib_size:
             if library_size is None:

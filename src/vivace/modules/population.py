@@ -42,18 +42,19 @@ class Population(VAE):
         self.whole = whole
         self.salient = salient
         self.z_encoder = whole.z_encoder
-        self.gene_likelihood = whole.gene_likelihood
         self.use_observed_lib_size = whole.use_observed_lib_size
         self.latent_distribution = whole.latent_distribution
         self.extra_payload_autotune = False
         self.train(whole.training)
 
     def _encode(self, x, batch_index, cont_covs, cat_covs):
-        (qz, z), (qs, s), (ql, library) = self.whole._encode(x, batch_index, cont_covs, cat_covs)
+        (qz, z), (qs, s), (ql, log_library) = self.whole._encode(
+            x, batch_index, cont_covs, cat_covs
+        )
         if self.salient:
             loc, scale = torch.cat([qz.loc, qs.loc], -1), torch.cat([qz.scale, qs.scale], -1)
             qz, z = Normal(loc, scale, validate_args=False), torch.cat([z, s], -1)
-        return qz, z, ql, library
+        return qz, z, ql, log_library
 
     def generative(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +27,7 @@ from vivace.modules.splice_latent import (
     mix,
 )
 from vivace.modules.splice_likelihood import SpliceLikelihood
-from vivace.modules.splice_options import resolve
+from vivace.modules.splice_options import refuse_unknown, resolve
 from vivace.nn.partial_encoder import Observed
 
 PHI_LR = 1e-2
@@ -199,44 +198,101 @@ class SPLICEVAE(SpliceLikelihood):
         decoder_covariates: str | None = None,
         **model_kwargs: Any,
     ):
-        given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
-        o = self.o = resolve(given)
-        self.n_batch = o.n_batch = max(n_batch, 1)
-        o.n_hidden = n_hidden or min(128, math.isqrt(n_input_junctions))
-        self.n_latent = n_latent or math.isqrt(o.n_hidden)
-        self.n_hidden = o.n_hidden
-        o.n_latent, o.cat_list = self.n_latent, [o.n_batch, *(n_cats_per_cov or [])]
-        self.n_input_genes, self.n_input_junctions = n_input_genes, n_input_junctions
-        self.latent_distribution = latent_distribution
-        index = parts.check_events(event_index, o)
-        if index is not None:
-            for name, tensor in splicing.event_map(index)._asdict().items():
-                self.register_buffer(f"events_{name}", tensor, persistent=False)
-        self.z_encoder_expression = parts.ordinary_encoder(o, n_input_genes)
-        self.l_encoder_expression = parts.library_encoder(o)
-        self.z_encoder_splicing = parts.splicing_encoder(o)
-        self.z_decoder_expression = parts.expression_decoder(o)
-        self.z_decoder_splicing = parts.splicing_decoder(o)
-        self.count_head = parts.count_head(o)
-        self.px_r = self.count_head.initial_px_r(n_input_genes, self.n_batch, n_labels)
-        n_events = 0 if index is None else int(index.max()) + 1
-        self.log_phi_j, centre = parts.concentration(o, n_events)
-        kept = o.phi_prior == "normal"
-        self.register_buffer("phi_centre", torch.tensor(centre), persistent=kept)
-        self._register_mixing()
+        refuse_unknown(model_kwargs)
+        self.options = resolve(
+            n_input_genes=n_input_genes,
+            n_input_junctions=n_input_junctions,
+            n_batch=n_batch,
+            n_obs=n_obs,
+            n_labels=n_labels,
+            n_cats_per_cov=n_cats_per_cov,
+            n_continuous_cov=n_continuous_cov,
+            gene_likelihood=gene_likelihood,
+            gene_dispersion=gene_dispersion,
+            use_size_factor_key=use_size_factor_key,
+            splicing_encoder_architecture=splicing_encoder_architecture,
+            splicing_decoder_architecture=splicing_decoder_architecture,
+            expression_architecture=expression_architecture,
+            n_hidden=n_hidden,
+            n_latent=n_latent,
+            n_layers_encoder=n_layers_encoder,
+            n_layers_decoder=n_layers_decoder,
+            dropout_rate=dropout_rate,
+            use_batch_norm=use_batch_norm,
+            use_layer_norm=use_layer_norm,
+            latent_distribution=latent_distribution,
+            deeply_inject_covariates=deeply_inject_covariates,
+            encode_covariates=encode_covariates,
+            splicing_loss_type=splicing_loss_type,
+            splicing_concentration=splicing_concentration,
+            dm_concentration=dm_concentration,
+            code_dim=code_dim,
+            h_hidden_dim=h_hidden_dim,
+            encoder_hidden_dim=encoder_hidden_dim,
+            pool_mode=pool_mode,
+            max_nobs=max_nobs,
+            modality_weights=modality_weights,
+            modality_penalty=modality_penalty,
+            splicing_loss_weight=splicing_loss_weight,
+            modality_penalty_weight=modality_penalty_weight,
+            lambda_prior=lambda_prior,
+            event_dropout=event_dropout,
+            psi_input=psi_input,
+            variance_mixing=variance_mixing,
+            phi_floor=phi_floor,
+            phi_prior_shape=phi_prior_shape,
+            phi_prior_rate=phi_prior_rate,
+            phi_init=phi_init,
+            disable_cross_gate=disable_cross_gate,
+            compat=compat,
+            encoder_output_head=encoder_output_head,
+            log1p_expression=log1p_expression,
+            dm_mean=dm_mean,
+            phi_prior=phi_prior,
+            mask_cells_without_splicing=mask_cells_without_splicing,
+            include_normalizer=include_normalizer,
+            decoder_covariates=decoder_covariates,
+        )
+        self._build(event_index)
 
     # parts --------------------------------------------------------------------------------------
 
+    def _build(self, event_index: Any) -> None:
+        """Everything that has weights; the order is that in which initial ones are drawn."""
+        options = self.options
+        self.n_input_genes = options.n_input_genes
+        self.n_input_junctions = options.n_input_junctions
+        self.n_batch, self.n_hidden = options.n_batch, options.n_hidden
+        self.n_latent, self.latent_distribution = options.n_latent, options.latent_distribution
+        index = parts.check_events(event_index, options)
+        if index is not None:
+            for name, tensor in splicing.event_map(index)._asdict().items():
+                self.register_buffer(f"events_{name}", tensor, persistent=False)
+        self.z_encoder_expression = parts.ordinary_encoder(options, options.n_input_genes)
+        self.l_encoder_expression = parts.library_encoder(options)
+        self.z_encoder_splicing = parts.splicing_encoder(options)
+        self.z_decoder_expression = parts.expression_decoder(options)
+        self.z_decoder_splicing = parts.splicing_decoder(options)
+        self.count_head = parts.count_head(options)
+        self.px_r = self.count_head.initial_px_r(
+            options.n_input_genes, options.n_batch, options.n_labels
+        )
+        n_events = 0 if index is None else int(index.max()) + 1
+        self.log_phi_j, centre = parts.concentration(options, n_events)
+        kept = options.phi_prior == "normal"
+        self.register_buffer("phi_centre", torch.tensor(centre), persistent=kept)
+        self._register_mixing()
+
     def _register_mixing(self) -> None:
-        kind = self.o.modality_weights
+        kind = self.options.modality_weights
         self.register_buffer("cross_gate", torch.zeros(()))
         self._gate = 0.0
         if kind == "cell":
-            if self.o.n_obs < 1:
+            if self.options.n_obs < 1:
                 msg = 'modality_weights="cell" needs n_obs, the number of training cells'
                 raise InvalidArgumentError(msg)
-            self.mod_weights = nn.Parameter(torch.ones(self.o.n_obs, 2))
+            self.mod_weights = nn.Parameter(torch.ones(self.options.n_obs, 2))
         elif kind == "universal":
             self.mod_weights = nn.Parameter(torch.ones(2))
         elif kind == "per_dimension_weighted_average":
@@ -252,7 +308,7 @@ class SPLICEVAE(SpliceLikelihood):
 
     def on_step(self, kl_weight: float) -> None:
         """Open the gate when the divergence is fully warmed up."""
-        self.set_cross_gate(1.0 if self.o.disable_cross_gate or kl_weight >= 0.999 else 0.0)
+        self.set_cross_gate(1.0 if self.options.disable_cross_gate or kl_weight >= 0.999 else 0.0)
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:
         """Concentrations learn at a rate of their own; they, dispersions and embeddings do not decay."""
@@ -284,20 +340,24 @@ class SPLICEVAE(SpliceLikelihood):
             (A,) log concentration of each event; those below ``phi_floor`` start just above it.
         """
         logits = psi.clamp(1e-4, 1).log()
-        if self.o.splicing_loss_type != "dirichlet_multinomial" or self.o.dm_mean == "sigmoid":
+        if (
+            self.options.splicing_loss_type != "dirichlet_multinomial"
+            or self.options.dm_mean == "sigmoid"
+        ):
             logits = torch.logit(psi.clamp(1e-4, 1 - 1e-4))
         self.z_decoder_splicing.output.bias.copy_(logits)
         encoder: Any = self.z_encoder_splicing
         if getattr(encoder, "centred", False):
             encoder.population.copy_(psi)
-        if self.log_phi_j is None or not self.log_phi_j.requires_grad or self.o.phi_init:
+        if self.log_phi_j is None or not self.log_phi_j.requires_grad or self.options.phi_init:
             return
         centre = log_phi.mean()
-        if self.o.splicing_loss_type == "beta_binomial":
+        if self.options.splicing_loss_type == "beta_binomial":
             log_phi = log_phi[self.event_map.of_junction]  # type: ignore[union-attr]
         values = log_phi if self.log_phi_j.dim() else centre
         values, centre = (
-            parts.raw_concentration(t.exp(), self.o, parts.LEAST_EXCESS) for t in (values, centre)
+            parts.raw_concentration(t.exp(), self.options, parts.LEAST_EXCESS)
+            for t in (values, centre)
         )
         self.log_phi_j.copy_(values)
         self.phi_centre.copy_(centre)
@@ -394,15 +454,15 @@ class SPLICEVAE(SpliceLikelihood):
         spliced = self._encode_splicing(observed, cats, cont_covs)
         present = self._present(x, observed)
         joint = self._join(expression, spliced, present, cell_idx)
-        library = self._library(x, size_factor, cats, cont_covs)
+        log_library = self._log_library(x, size_factor, cats, cont_covs)
         if n_samples > 1:
-            library = library.expand(n_samples, -1, -1)
+            log_library = log_library.expand(n_samples, -1, -1)
         qz = Normal(joint.mean, joint.variance.sqrt(), validate_args=False)
         outputs: dict[str, Any] = {
             "qz": qz,
             "entries": entries,
             "present": present,
-            "libsize_expr": library,
+            "libsize_expr": log_library,
         }
         for names, q in (
             (("z", "qz_m", "qz_v"), joint),
@@ -427,21 +487,21 @@ class SPLICEVAE(SpliceLikelihood):
 
     def _hide(self, entries: Entries) -> Observed:
         """What the encoder sees; while training, a part of the events is hidden from it."""
-        if self.training and self.o.event_dropout > 0:
+        if self.training and self.options.event_dropout > 0:
             seen = torch.rand(len(entries.total), device=entries.total.device)
-            entries = entries.keep(seen >= self.o.event_dropout)
+            entries = entries.keep(seen >= self.options.event_dropout)
         return Observed(entries.cell, entries.junction, entries.psi, entries.n_observed)
 
     def _categories(self, batch_index: torch.Tensor, cat_covs: torch.Tensor | None) -> list:
         return [batch_index, *([] if cat_covs is None else cat_covs.split(1, dim=1))]
 
     def _encode_expression(self, x, cats, cont) -> Posterior:
-        features = log1p_counts(x) if self.o.log1p_expression else x
+        features = log1p_counts(x) if self.options.log1p_expression else x
         qz, _ = self.z_encoder_expression(features, *cats, cont=cont)
         return Posterior(qz.loc, qz.scale**2)
 
     def _encode_splicing(self, observed: Observed, cats, cont) -> Posterior:
-        if self.o.splicing_encoder_architecture == "partial":
+        if self.options.splicing_encoder_architecture == "partial":
             qz = self.z_encoder_splicing(observed, *cats, cont=cont)
         else:
             shape = (len(observed.n_observed), self.n_input_junctions)
@@ -452,7 +512,7 @@ class SPLICEVAE(SpliceLikelihood):
     def _present(self, x: torch.Tensor, observed: Observed) -> torch.Tensor:
         """(B, 2) whether a cell has expression and splicing."""
         has_splicing = observed.n_observed > 0
-        if not self.o.mask_cells_without_splicing:
+        if not self.options.mask_cells_without_splicing:
             has_splicing = torch.ones_like(has_splicing)
         return torch.stack([row_sums(x).squeeze(-1) > 0, has_splicing], dim=-1)
 
@@ -463,7 +523,7 @@ class SPLICEVAE(SpliceLikelihood):
         present: torch.Tensor,
         cell_idx: torch.Tensor | None,
     ) -> Posterior:
-        kind = self.o.modality_weights
+        kind = self.options.modality_weights
         if kind == "concatenate":
             return Posterior(
                 *(torch.cat(pair, dim=-1) for pair in zip(expression, spliced, strict=True))
@@ -473,7 +533,7 @@ class SPLICEVAE(SpliceLikelihood):
         if kind == "per_dimension_weighted_average":
             weights = dimension_weights(self.dim_weights_raw, present)
         elif kind == "cell":
-            if cell_idx is None or int(cell_idx.max()) >= self.o.n_obs:
+            if cell_idx is None or int(cell_idx.max()) >= self.options.n_obs:
                 msg = (
                     'modality_weights="cell" has a weight for each training cell and none for others; '
                     'use "universal" to embed new cells'
@@ -483,7 +543,7 @@ class SPLICEVAE(SpliceLikelihood):
         else:
             raw = self.mod_weights if kind == "universal" else expression.mean.new_ones(2)
             weights = masked_weights(raw, present)
-        return mix(expression, spliced, weights.to(expression.mean), self.o.variance_mixing)
+        return mix(expression, spliced, weights.to(expression.mean), self.options.variance_mixing)
 
     def _one_of(
         self, expression: Posterior, spliced: Posterior, present: torch.Tensor
@@ -495,9 +555,9 @@ class SPLICEVAE(SpliceLikelihood):
             *(torch.where(use, s, e) for e, s in zip(expression, spliced, strict=True))
         )
 
-    def _library(self, x, size_factor, cats, cont) -> torch.Tensor:
+    def _log_library(self, x, size_factor, cats, cont) -> torch.Tensor:
         if self.l_encoder_expression is not None:
-            features = log1p_counts(x) if self.o.log1p_expression else x
+            features = log1p_counts(x) if self.options.log1p_expression else x
             return self.l_encoder_expression(features, *cats, cont=cont)
         size = row_sums(x) if size_factor is None else size_factor
         return torch.log(size + 1e-6)
@@ -580,7 +640,7 @@ class SPLICEVAE(SpliceLikelihood):
 
     def _gated(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What each decoder sees; while the gate is closed, "concatenate" hides the other modality."""
-        if self.o.modality_weights != "concatenate" or not self.training or self._gate >= 1:
+        if self.options.modality_weights != "concatenate" or not self.training or self._gate >= 1:
             return z, z
         expression, spliced = z.chunk(2, dim=-1)
         return (
@@ -591,7 +651,7 @@ class SPLICEVAE(SpliceLikelihood):
     def _decode(
         self, decoder: nn.Module, z: torch.Tensor, cats: list, cont: torch.Tensor | None
     ) -> Any:
-        if cont is not None and self.o.decoder_covariates == "published":
+        if cont is not None and self.options.decoder_covariates == "published":
             z, cont = torch.cat([z, cont.expand(*z.shape[:-1], -1)], dim=-1), None
         return decoder(z, *cats, cont=cont)
 
@@ -612,7 +672,7 @@ class SPLICEVAE(SpliceLikelihood):
         :meth:`ratio_cross_entropy`. The splicing term is stored with its weight; the means of both terms
         without weights are among the extra metrics.
         """
-        o, present = self.o, inference_outputs["present"]
+        options, present = self.options, inference_outputs["present"]
         q = Posterior(inference_outputs["qz_m"], inference_outputs["qz_v"])
         expression = -generative_outputs["px"].log_prob_sum(tensors[Keys.X]) * present[:, 0]
         entries = inference_outputs["entries"]
@@ -625,8 +685,8 @@ class SPLICEVAE(SpliceLikelihood):
             else self.ratio_cross_entropy(logits, entries)
         )
         kl = gaussian_kl(q)
-        penalty = o.modality_penalty_weight * self._penalty(inference_outputs)
-        weighted = o.splicing_loss_weight * spliced
+        penalty = options.modality_penalty_weight * self._penalty(inference_outputs)
+        weighted = options.splicing_loss_weight * spliced
         per_cell = expression + weighted + kl_weight * kl + penalty
         return LossOutput(
             loss=per_cell.mean() + self._phi_prior(len(kl)),
@@ -644,16 +704,18 @@ class SPLICEVAE(SpliceLikelihood):
 
     def _penalty(self, outputs: dict) -> torch.Tensor:
         """(B,) distance between the posteriors of cells with both modalities."""
-        kind = self.o.modality_penalty
+        kind = self.options.modality_penalty
         a = Posterior(outputs["qzm_expr"], outputs["qzv_expr"])
         b = Posterior(outputs["qzm_spl"], outputs["qzv_spl"])
-        if kind in ("None", None) or self.o.modality_weights == "concatenate":
+        if kind in ("None", None) or self.options.modality_weights == "concatenate":
             return torch.zeros_like(a.mean[:, 0])
-        if self.o.compat:  # as published: roots for variances, and the sum over cells for each cell
+        if (
+            self.options.compat
+        ):  # as published: roots for variances, and the sum over cells for each cell
             a, b = (Posterior(q.mean, q.variance.sqrt()) for q in (a, b))
         each = jeffreys(a, b) if kind == "Jeffreys" else mean_distance(a, b)
         each = each * outputs["present"].all(-1)
-        return each.sum().expand_as(each) if self.o.compat else each
+        return each.sum().expand_as(each) if self.options.compat else each
 
     # questions ----------------------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import torch
 
 from vivace._types import Keys
@@ -12,6 +10,7 @@ from vivace.kernels import splicing
 from vivace.kernels.splicing import Entries, Events
 from vivace.likelihoods import BetaBinomial, DirichletMultinomial
 from vivace.likelihoods.dirichlet_multinomial import event_sums
+from vivace.modules.splice_options import SpliceOptions
 
 
 def dirichlet_multinomial(
@@ -38,7 +37,7 @@ def dirichlet_multinomial(
 
 
 def junctions_alone(
-    o: SimpleNamespace,
+    options: SpliceOptions,
     atse_counts: torch.Tensor,
     junc_counts: torch.Tensor,
     mask: torch.Tensor,
@@ -50,12 +49,12 @@ def junctions_alone(
     y, n = junc_counts[seen], atse_counts[seen]
     eps = torch.finfo(p.dtype).eps
     share = p[seen].clamp(eps, 1 - eps)
-    if o.splicing_loss_type == "beta_binomial":
+    if options.splicing_loss_type == "beta_binomial":
         of = torch.as_tensor(phi).expand_as(p)[seen]
         values = BetaBinomial(n, share * of, (1 - share) * of, validate_args=False).log_prob(y)
     else:
         values = y * share.log() + (n - y) * torch.log1p(-share)
-        if o.include_normalizer:
+        if options.include_normalizer:
             values = values + torch.lgamma(n + 1) - torch.lgamma(y + 1) - torch.lgamma(n - y + 1)
     cell = torch.nonzero(seen, as_tuple=True)[0]
     return values.new_zeros(len(p)).index_add(0, cell, values)

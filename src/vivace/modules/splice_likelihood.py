@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from vivace.kernels.splicing import Entries, Events
 from vivace.modules import splice_dense as dense
 from vivace.modules.base import BaseModule
 from vivace.modules.counts import CountHead
+from vivace.modules.splice_options import SpliceOptions
 
 
 class SpliceLikelihood(BaseModule):
@@ -22,7 +22,7 @@ class SpliceLikelihood(BaseModule):
 
     Attributes
     ----------
-    o
+    options
         Options, of :func:`vivace.modules.splice_options.resolve`.
     log_phi_j
         Log concentrations (with ``compat`` their inverse softplus); None for the binomial.
@@ -34,7 +34,7 @@ class SpliceLikelihood(BaseModule):
         What the prior "normal" pulls ``log_phi_j`` to.
     """
 
-    o: SimpleNamespace
+    options: SpliceOptions
     log_phi_j: nn.Parameter | None
     count_head: CountHead
     px_r: nn.Parameter | None
@@ -63,15 +63,17 @@ class SpliceLikelihood(BaseModule):
         """Log concentration: a scalar, (A,) or (J,)."""
         raw = self.log_phi_j
         assert raw is not None  # only the binomial likelihood has none, and does not ask
-        if self.o.compat:
-            return torch.log(self.o.phi_floor + F.softplus(raw))
-        return torch.log(self.o.phi_floor + raw.exp()) if self.o.phi_floor else raw
+        if self.options.compat:
+            return torch.log(self.options.phi_floor + F.softplus(raw))
+        return torch.log(self.options.phi_floor + raw.exp()) if self.options.phi_floor else raw
 
     @property
     def usage_is_softmax(self) -> bool:
         """Whether ratios are a softmax inside events; otherwise each is a sigmoid."""
-        o = self.o
-        return o.splicing_loss_type == "dirichlet_multinomial" and o.dm_mean == "softmax"
+        options = self.options
+        return (
+            options.splicing_loss_type == "dirichlet_multinomial" and options.dm_mean == "softmax"
+        )
 
     def usage(self, logits: torch.Tensor) -> torch.Tensor:
         """Expected ratios (..., J) from logits (..., J): softmax inside events, or sigmoid."""
@@ -93,14 +95,14 @@ class SpliceLikelihood(BaseModule):
                 [self.splicing_log_likelihood(logits._replace(h=h), entries) for h in logits.h]
             )
         at = splicing.entry_logits(logits.h, logits.weight, logits.bias, entries)
-        kind = self.o.splicing_loss_type
+        kind = self.options.splicing_loss_type
         if kind == "binomial":
             pairs = splicing.binomial(at, entries)
-            if not self.o.include_normalizer:
+            if not self.options.include_normalizer:
                 pairs = pairs - splicing.binomial_coefficient(entries)
         elif kind == "beta_binomial":
             pairs = splicing.beta_binomial(at, self.log_phi(), entries)
-        elif self.o.dm_mean == "sigmoid":
+        elif self.options.dm_mean == "sigmoid":
             pairs = splicing.sigmoid_dirichlet_multinomial(at, self.log_phi(), entries)
         else:
             pairs = splicing.dirichlet_multinomial(at, self.log_phi(), entries)
@@ -124,14 +126,16 @@ class SpliceLikelihood(BaseModule):
 
     def _phi_prior(self, n_cells: int) -> torch.Tensor | float:
         """Penalty on the concentrations, scaled to a loss per cell."""
-        o = self.o
-        if o.phi_prior == "none" or self.log_phi_j is None:
+        options = self.options
+        if options.phi_prior == "none" or self.log_phi_j is None:
             return 0.0
-        if o.phi_prior == "l2_log":
-            return o.lambda_prior * self.log_phi_j.square().sum() / n_cells
-        n_obs, log_phi = max(o.n_obs, n_cells), self.log_phi()
-        if o.phi_prior == "gamma":
-            log_density = (o.phi_prior_shape - 1) * log_phi - o.phi_prior_rate * log_phi.exp()
+        if options.phi_prior == "l2_log":
+            return options.lambda_prior * self.log_phi_j.square().sum() / n_cells
+        n_obs, log_phi = max(options.n_obs, n_cells), self.log_phi()
+        if options.phi_prior == "gamma":
+            log_density = (
+                options.phi_prior_shape - 1
+            ) * log_phi - options.phi_prior_rate * log_phi.exp()
             return -log_density.sum() / n_obs
         return (self.log_phi_j - self.phi_centre).square().sum() / (2 * n_obs)
 
@@ -168,8 +172,10 @@ class SpliceLikelihood(BaseModule):
             Concentration: a scalar, (A,) or (J,).
         """
         of_junctions = self._by_junction(phi)
-        if self.o.splicing_loss_type != "dirichlet_multinomial":
-            return -dense.junctions_alone(self.o, atse_counts, junc_counts, mask, p, of_junctions)
+        if self.options.splicing_loss_type != "dirichlet_multinomial":
+            return -dense.junctions_alone(
+                self.options, atse_counts, junc_counts, mask, p, of_junctions
+            )
         membership = self.junc2atse
         assert membership is not None  # the constructor asked for events
         return -dense.dirichlet_multinomial(

@@ -23,7 +23,7 @@ class SomeRows:
     Examples
     --------
     >>> from vivace.data.sources import MemorySource
-    >>> part = SomeRows(MemorySource(np.eye(3)), np.array([2, -1, 0]))
+    >>> part = SomeRows(MemorySource(np.eye(9)), np.array([2, -1, 0]))
     >>> part.read(np.array([1, 0])).indptr
     array([0, 0, 1], dtype=int32)
     """
