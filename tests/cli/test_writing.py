@@ -132,7 +132,9 @@ def test_a_reserved_name_is_written_another_way(tmp_path, where, name, capsys):
 
 def test_text_of_the_kind_of_pandas_is_written(tmp_path):
     cells = anndata.AnnData(np.ones((3, 2), dtype=np.float32))
-    cells.obs["name"] = pd.array(["a", "b", "c"], dtype="string")  # too many values to be categories
+    cells.obs["name"] = pd.array(
+        ["a", "b", "c"], dtype="string"
+    )  # too many values to be categories
     cells.obs["note"] = pd.array(["a", None, "b"], dtype="string")
     write_cells(cells, tmp_path / "new.h5ad")
     found = anndata.read_h5ad(tmp_path / "new.h5ad").obs

@@ -25,7 +25,8 @@ BLOCK = (64, 1024)
 BLOCKS_IN_POOL = 64
 """At least: a minibatch of a sorted file is as mixed as its pool is."""
 GAP = 16
-"""Rows that nobody wants between two that are, which are read along as that costs less than to begin anew."""
+"""Rows that nobody wants between two that are, which are read along as that costs less than to begin
+anew; as many as a chunk has, which would be decoded again."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Part:
     def read(self, rows: np.ndarray) -> Iterator[Rows]:
         """Rows in rising order, in pieces that are small whatever else lies between them."""
         most = max(int(VALUES_AT_ONCE / max(self.stored.per_row, 1)), 1)
-        for start, stop in spans(rows, most):
+        for start, stop in spans(rows, most, max(GAP, self.stored.chunk)):
             first, last = int(rows[start]), int(rows[stop - 1])
             found = self.stored.rows(first, last + 1, self.columns)
             whole = stop - start == last + 1 - first
@@ -201,7 +202,7 @@ def clipped_power(value: float, limits: tuple[int, int]) -> int:
     return min(max(1 << (max(int(value), 1).bit_length() - 1), low), high)
 
 
-def spans(rows: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
+def spans(rows: np.ndarray, most: int, gap: int = GAP) -> Iterator[tuple[int, int]]:
     """Cut rising rows where many others lie between, or more than ``most`` would be read at once.
 
     Examples
@@ -209,7 +210,7 @@ def spans(rows: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
     >>> list(spans(np.array([0, 1, 2, 90, 91]), 2))
     [(0, 2), (2, 3), (3, 5)]
     """
-    breaks = [0, *(np.flatnonzero(np.diff(rows) > GAP) + 1).tolist(), len(rows)]
+    breaks = [0, *(np.flatnonzero(np.diff(rows) > gap) + 1).tolist(), len(rows)]
     for first, stop in pairwise(breaks):
         start = first
         while start < stop:
