@@ -10,7 +10,8 @@ import pandas as pd
 
 from vivace._files import replacing
 from vivace.cli.counts import counted, whole_counts, with_genes
-from vivace.cli.files import PAIRED, check_new_file, read_cells_of, write_cells
+from vivace.cli.files import check_new_file, write_cells
+from vivace.cli.large import kinds_of_answer, read_cells_of, stay_on_disk, write_beside_counts
 from vivace.cli.words import say, several
 from vivace.errors import InvalidArgumentError
 
@@ -22,8 +23,8 @@ KEY = "X_vivace"
 
 def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fractions: bool) -> None:
     """Load the model, read the cells, write them with their latent space (or their two)."""
-    kind = PAIRED if data.suffix.lower() == PAIRED else ".h5ad"
-    if out.suffix not in (kind, ".csv"):
+    kind, table_kind = kinds_of_answer(data)
+    if out.suffix not in (kind, table_kind):
         msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
         raise InvalidArgumentError(msg)
     check_new_file(out, overwrite=overwrite)
@@ -38,8 +39,12 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fract
         with replacing(out) as beside:
             table(latent, cells.obs_names).to_csv(beside, index_label="cell")
     else:
-        cells.obsm.update({key(name): means for name, means in latent.items()})
-        write_cells(cells, out)
+        named = {key(name): means for name, means in latent.items()}
+        if stay_on_disk(cells):
+            write_beside_counts(data, out, named)
+        else:
+            cells.obsm.update(named)
+            write_cells(cells, out)
     for name, means in latent.items():
         where = f", {name}_*" if out.suffix == ".csv" else f' in obsm["{key(name)}"]'
         placed = f"{several(len(means), 'cell')} x {several(means.shape[1], 'latent dimension')}"

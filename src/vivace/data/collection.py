@@ -81,6 +81,29 @@ def open_cells(paths: Any, *, genes: Any = None, obsm: Sequence[str] = ()) -> An
     return put_together([_open(file) for file in files], genes, obsm)
 
 
+def choose_genes(adata: Any, genes: Any) -> Any:
+    """An AnnData of some genes, by name or mask, whose matrices stay on disk where they are there."""
+    lazy = {layer: on_disk(m) for layer, m in [(None, adata.X), *adata.layers.items()]}
+    if all(matrix is None for matrix in lazy.values()):
+        return adata[:, genes].copy()
+    import anndata
+
+    at = name_positions(genes, adata.var_names, "genes", "gene")
+    chosen = {
+        layer: (adata.X if layer is None else adata.layers[layer])[:, at]
+        if matrix is None
+        else matrix.choose(at)
+        for layer, matrix in lazy.items()
+    }
+    return anndata.AnnData(
+        chosen.pop(None, None),
+        obs=adata.obs,
+        var=adata.var.iloc[at],
+        layers=chosen,
+        obsm=dict(adata.obsm),
+    )
+
+
 @dataclass(frozen=True)
 class Opened:
     """What is in a file: tables in memory, matrices on disk.
