@@ -110,7 +110,9 @@ def test_warnings_are_sentences(folder, run, tmp_path, cells):
     odd.X = odd.X * 0.5
     odd.write_h5ad(tmp_path / "odd.h5ad")
     out = tmp_path / "run"
-    done = run("fit", "scvi", tmp_path / "odd.h5ad", "--out", out, "--max-epochs", 1)
+    words = ("fit", "scvi", tmp_path / "odd.h5ad", "--out", out, "--max-epochs", 1)
+    assert run(*words).code == 2
+    done = run(*words, "--allow-fractions")
     assert done.code == 0, done.err
     assert "Note: X holds values that are not whole numbers" in done.err
     assert ".py" not in done.err

@@ -199,7 +199,7 @@ def observed_splicing(
 @torch.inference_mode()
 def splicing_at(
     module: Any,
-    batches: Batches,
+    batches: Minibatches,
     cells: Any,
     junctions: Any,
     *,

@@ -25,6 +25,7 @@ from vivace.errors import (
     InvalidArgumentError,
     ModelFileError,
     NotTrainedError,
+    missing_key,
     nearest,
 )
 from vivace.io import SavedModel, blamed_on, limited, load_parts, save_parts

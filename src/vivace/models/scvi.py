@@ -112,7 +112,7 @@ class SCVI(BaseModel):
     def _module_arguments(self) -> dict[str, Any]:
         """Arguments of the module: what the schema says of the data, then the user's options."""
         schema, options = self.schema, dict(self.options)
-        name = options["gene_likelihood"]
+        name = options.get("gene_likelihood", "zinb")
         kind = LIKELIHOODS.get(name)
         if kind is not None and kind.whole_numbers and not schema.integer_counts:
             msg = (

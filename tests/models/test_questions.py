@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from vivace import SCVI
-from vivace.analysis.differential import DifferentialOptions
 from vivace.datasets import simulate
-from vivace.models.answers import cells_table, compare_groups, draw_seed
+from vivace.models.questions.expression import cells_table, draw_seed
+from vivace.models.questions.groups import compare
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +30,21 @@ def test_each_side_is_decoded_for_its_own_batches(model: SCVI):
         return np.ones((len(rows), 8), dtype=np.float32)
 
     which = (None, None, None, range(30), range(30, 60))
-    compare_groups(model, None, draw, which, ([0], [1]), DifferentialOptions(n_samples_overall=50))
+    batches = (True, *([name] for name in model.schema.field("batch").categories[0]))
+    options = {"n_samples_overall": 50, "mode": "vanilla"}
+    compare(model, model._cells(), which, batches, options, draw_scales=draw)
     assert asked == [(True, 0), (False, 1)]
 
 
 def test_draws_are_averaged_cell_by_cell_if_asked_for(model: SCVI):
     draws = np.random.default_rng(0).random((3, 4, 8))
-    rows = [7, 3, 5, 1]
-    names = model.var_names
-    table = cells_table(model, draws, None, rows, names, average=True, as_array=False)
-    wanted = pd.DataFrame(draws.mean(0), model.adata.obs_names[rows], names)
+    cells, names = model.adata.obs_names[[7, 3, 5, 1]], model.var_names
+    table = cells_table(draws, cells, names, average=True, as_array=False)
+    wanted = pd.DataFrame(draws.mean(0), cells, names)
     pd.testing.assert_frame_equal(table, wanted)
-    whole = cells_table(model, draws, None, rows, names, average=False, as_array=False)
+    whole = cells_table(draws, cells, names, average=False, as_array=False)
     np.testing.assert_array_equal(whole, draws)
-    array = cells_table(model, draws[0], None, rows, names, average=True, as_array=True)
+    array = cells_table(draws[0], cells, names, average=True, as_array=True)
     np.testing.assert_array_equal(array, draws[0])
 
 
