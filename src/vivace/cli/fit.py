@@ -161,9 +161,10 @@ def run_fit(
 
     model_class = MODELS[fit.model]
     own = {p.name: values.pop(p.name) for p in fit.own}
+    on_disk = values.pop("on_disk", None)
     setup, options, train = split_values(model_class, values, fit.setup)
     files = [data] if fit.paired else data
-    cells = read_paired_cells(data) if fit.paired else read_files(data, values.pop("on_disk"))
+    cells = read_paired_cells(data) if fit.paired else read_files(data, on_disk)
     source = ", ".join(path.name for path in files)
     say(f"Read {size(cells)} from {source}.")
     check_needed({name: values[name] for name in fit.needs}, cells.obs)
