@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import mudata
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 import vivace
 from model_table import CASES
@@ -151,6 +153,16 @@ def test_cells_of_several_files_train_as_one(tmp_path: Path, whole_is_never_read
     )
 
 
+def test_a_question_looks_at_the_file_but_does_not_open_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model = scvi_of(on_disk(sorted_cells(200), tmp_path, "backed"))
+    model.train(max_epochs=1, progress=False)
+    refuse = lambda *_: pytest.fail("it was opened again")  # noqa: E731
+    monkeypatch.setattr("vivace.data.sources.open.open_stored", refuse)
+    model.get_latent_representation()
+
+
 def test_questions_stream(tmp_path: Path, whole_is_never_read: None):
     adata = sorted_cells(200)
     stored = on_disk(adata, tmp_path, "opened")
@@ -169,3 +181,44 @@ def test_questions_stream(tmp_path: Path, whole_is_never_read: None):
             torch.manual_seed(0)
             answers.append(np.asarray(ask(each)))
         np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["backed", "opened"])
+def test_splicing_is_learned_from_disk_as_from_memory(
+    tmp_path: Path, how: str, whole_is_never_read: None
+):
+    case = CASES["SPLICEVI"]
+    data = case.data()
+    with mudata.set_options(pull_on_update=False):
+        data.write_h5mu(tmp_path / "cells.h5mu")
+        if how == "backed":
+            stored = mudata.read_h5mu(tmp_path / "cells.h5mu", backed="r")
+    if how == "opened":
+        stored = vivace.open_cells(tmp_path / "cells.h5mu")
+    model = case.build(stored)
+    model.train(max_epochs=2, progress=False)
+    model.save(tmp_path / "model")
+    same = vivace.load(tmp_path / "model", data)
+    assert [*stored.obs_names] == [*data.obs_names]
+    np.testing.assert_allclose(case.latent(model), case.latent(same), rtol=1e-5, atol=1e-6)
+    some = [5, 2]
+    np.testing.assert_array_equal(
+        model.get_junction_counts(indices=some).toarray(),
+        same.get_junction_counts()[some].toarray(),
+    )
+
+
+def test_layers_of_splicing_are_checked_block_by_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("vivace.data.setup_mudata.ROWS_AT_ONCE", 50)
+    data = CASES["SPLICEVI"].data()
+    junctions = data.mod["splicing"]
+    ratios = sparse.csr_matrix(junctions.X, dtype=np.float32)
+    ratios.data[-1] = 17
+    junctions.layers["ratios"] = ratios
+    with mudata.set_options(pull_on_update=False):
+        data.write_h5mu(tmp_path / "cells.h5mu")
+    stored = vivace.open_cells(tmp_path / "cells.h5mu")
+    with pytest.raises(InvalidDataError, match='layer "ratios" is not the reads'):
+        vivace.SPLICEVI.setup_mudata(stored, junc_ratio_layer="ratios")

@@ -89,10 +89,10 @@ def memory() -> int:
 
 def stay_on_disk(cells: Any) -> bool:
     """Whether counts of these cells are read as they are needed."""
-    from vivace.data.sources import on_disk
+    from vivace.data.sources import places
 
     held = [] if hasattr(cells, "mod") else [cells.X, *cells.layers.values()]
-    return any(on_disk(matrix) is not None for matrix in held)
+    return any(places(matrix) for matrix in held)
 
 
 def write_beside_counts(source: Path, out: Path, arrays: dict[str, np.ndarray]) -> None:

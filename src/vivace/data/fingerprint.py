@@ -13,7 +13,7 @@ from scipy import sparse
 
 from vivace.data.matrices import find_matrix
 from vivace.data.schema import Schema
-from vivace.data.sources import on_disk
+from vivace.data.sources import places
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Fingerprint:
 
 
 def _sum_of(matrix: Any) -> tuple[Any, ...]:
-    lazy = on_disk(matrix)
-    if lazy is not None:  # files tell by their size and time
-        return lazy.shape, *((p.place.file, p.place.name, p.place.stamp()) for p in lazy.parts)
+    files = places(matrix)
+    if files:  # which tell by their size and time
+        return matrix.shape, *((place.file, place.name, place.stamp()) for place in files)
     if sparse.issparse(matrix) and matrix.format in ("csr", "csc"):
         arrays = (matrix.data, matrix.indices, matrix.indptr)
         return matrix.shape, *(_checksum(a) for a in arrays)

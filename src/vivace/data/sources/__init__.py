@@ -3,7 +3,7 @@
 from vivace.data.sources.disk import DiskSource, hold
 from vivace.data.sources.lazy import LazyMatrix
 from vivace.data.sources.memory import MemorySource
-from vivace.data.sources.open import on_disk, open_source
+from vivace.data.sources.open import on_disk, open_source, places
 from vivace.data.sources.protocol import Layout, Rows, Source
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "hold",
     "on_disk",
     "open_source",
+    "places",
 ]

@@ -11,7 +11,7 @@ from vivace.data.sources.disk import Part
 from vivace.data.sources.lazy import LazyMatrix
 from vivace.data.sources.memory import MemorySource
 from vivace.data.sources.protocol import Source
-from vivace.data.sources.stored import open_stored
+from vivace.data.sources.stored import Place, open_stored, place_of
 from vivace.errors import InvalidDataError
 
 ELSEWHERE = ("dask",)
@@ -65,3 +65,13 @@ def on_disk(matrix: Any) -> LazyMatrix | None:
         return None
     stored = open_stored(matrix)
     return None if stored is None else LazyMatrix([Part.of(stored)])
+
+
+def places(matrix: Any) -> tuple[Place, ...]:
+    """Where a matrix lies, found without reading it; () in memory."""
+    if isinstance(matrix, LazyMatrix):
+        return tuple(part.place for part in matrix.parts)
+    if isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
+        return ()
+    place = place_of(matrix)
+    return () if place is None else (place,)

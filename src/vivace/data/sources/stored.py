@@ -92,9 +92,23 @@ def open_stored(matrix: Any) -> Stored | None:
     InvalidDataError
         If the matrix is stored by columns, is no table of numbers, or its file is damaged.
     """
-    if hasattr(matrix, "group") and hasattr(matrix, "format"):
-        return StoredCsr(matrix)
-    return StoredDense(matrix) if type(matrix).__module__.startswith(("h5py", "zarr")) else None
+    place = place_of(matrix)
+    if place is None:
+        return None
+    return StoredCsr(matrix, place) if is_sparse(matrix) else StoredDense(matrix, place)
+
+
+def place_of(matrix: Any) -> Place | None:
+    """Where a matrix lies, found without reading it; None in memory."""
+    if is_sparse(matrix):
+        return place_of_array(matrix.group["data"], matrix.group.name)
+    on_disk = type(matrix).__module__.startswith(("h5py", "zarr"))
+    return place_of_array(matrix, matrix.name) if on_disk else None
+
+
+def is_sparse(matrix: Any) -> bool:
+    """Whether this is a sparse dataset of anndata."""
+    return hasattr(matrix, "group") and hasattr(matrix, "format")
 
 
 class StoredCsr:
@@ -104,6 +118,8 @@ class StoredCsr:
     ----------
     dataset
         ``anndata.abc.CSRDataset``.
+    place
+        Where it lies.
 
     Raises
     ------
@@ -113,9 +129,9 @@ class StoredCsr:
 
     dense = False
 
-    def __init__(self, dataset: Any):
+    def __init__(self, dataset: Any, place: Place):
         group = dataset.group
-        self.place = place_of(group["data"], group.name)
+        self.place = place
         self.shape = dataset.shape
         if dataset.format != "csr":
             msg = (
@@ -186,10 +202,12 @@ class StoredDense:
     ----------
     array
         Two-dimensional h5py dataset or zarr array.
+    place
+        Where it lies.
     """
 
-    def __init__(self, array: Any):
-        self.place = place_of(array, array.name)
+    def __init__(self, array: Any, place: Place):
+        self.place = place
         if len(array.shape) != 2:
             msg = f"{self.place.name} must have two dimensions; found shape {tuple(array.shape)}"
             raise InvalidDataError(msg)
@@ -244,7 +262,7 @@ def chunk_of(array: Any) -> int:
     return int(array.chunks[0]) if array.chunks else 1
 
 
-def place_of(array: Any, name: str) -> Place:
+def place_of_array(array: Any, name: str) -> Place:
     """Where an h5py or zarr array lies."""
     if type(array).__module__.startswith("h5py"):
         return Place(array.file.filename, name, (array.file.filename,))
