@@ -8,6 +8,7 @@ from pathlib import Path
 import anndata
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 import vivace
@@ -85,12 +86,34 @@ def test_latent_joins_the_cells_of_a_large_file(run, folder, tmp_path, small_mem
     assert {*new.obsm} == {*cells.obsm, "X_vivace"}
 
 
-def test_an_answer_is_written_whole_or_not_at_all(run, folder, tmp_path, small_memory, monkeypatch):
-    def fail(*_, **__):
-        raise OSError(28, "No space left on device")
+def test_answers_are_written_by_ranges(run, folder, tmp_path, small_memory, monkeypatch):
+    words = ["latent", folder / "run", folder / "cells.h5ad", "--out"]
+    assert run(*words, tmp_path / "whole.csv").code == 0
+    monkeypatch.setattr("vivace.tables.capabilities.CELLS_AT_ONCE", 30)
+    for ending in ("csv", "h5ad"):
+        assert run(*words, tmp_path / f"ranges.{ending}").code == 0
+    tables = [pd.read_csv(tmp_path / f"{name}.csv", index_col=0) for name in ("whole", "ranges")]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-4, atol=1e-6)
+    beside = anndata.read_h5ad(tmp_path / "ranges.h5ad").obsm["X_vivace"]
+    np.testing.assert_allclose(beside, tables[0], rtol=1e-4, atol=1e-6)
 
-    monkeypatch.setattr("anndata.io.write_elem", fail)
-    done = run("latent", folder / "run", folder / "cells.h5ad", "--out", tmp_path / "new.h5ad")
+
+@pytest.mark.parametrize("ending", ["csv", "h5ad"])
+def test_an_answer_is_written_whole_or_not_at_all(
+    run, folder, tmp_path, small_memory, monkeypatch, ending
+):
+    monkeypatch.setattr("vivace.tables.capabilities.CELLS_AT_ONCE", 30)
+    asked = iter(range(9))
+    ask = vivace.SCVI.get_latent_representation
+
+    def fail_later(*words, **options):
+        if next(asked) == 2:
+            raise OSError(28, "No space left on device")
+        return ask(*words, **options)
+
+    monkeypatch.setattr(vivace.SCVI, "get_latent_representation", fail_later)
+    words = ["latent", folder / "run", folder / "cells.h5ad", "--out", tmp_path / f"new.{ending}"]
+    done = run(*words)
     assert done.code != 0
     assert "No space left" in done.err
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]

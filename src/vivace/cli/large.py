@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vivace._files import replacing
-from vivace.cli.files import PAIRED, near, read_cells, read_paired_cells
+from vivace.cli.files import near, read_cells, read_paired_cells
 from vivace.cli.words import note, say
 from vivace.errors import InvalidDataError, MissingKeyError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from vivace.models.base import BaseModel
 
+Means = dict[str, np.ndarray]
 SHARE = 8
 """Files of more than memory divided by this stay on disk: packed counts take two or three times their
 file, and what is done with them as much again."""
@@ -95,18 +96,43 @@ def stay_on_disk(cells: Any) -> bool:
     return any(places(matrix) for matrix in held)
 
 
-def write_beside_counts(source: Path, out: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Copy an .h5ad file and put arrays into ``obsm`` of the copy, whole or not at all."""
+def write_beside_counts(
+    source: Path, out: Path, ranges: Iterable[Means], n_cells: int
+) -> dict[str, int]:
+    """Copy an .h5ad file and put arrays into ``obsm`` of the copy, whole or not at all.
+
+    Parameters
+    ----------
+    source, out
+        The file, and where the copy goes.
+    ranges
+        Name of each array to its next rows.
+    n_cells
+        Rows of all.
+
+    Returns
+    -------
+    Name of each array to its number of columns.
+    """
     import h5py
-    from anndata.io import write_elem
 
     with replacing(out) as beside:
         shutil.copyfile(source, beside)
         with h5py.File(beside, "r+") as file:
-            for name, values in arrays.items():
-                write_elem(file, f"obsm/{name}", values)
+            obsm, done, arrays = file["obsm"], 0, {}
+            for means in ranges:
+                for name, values in means.items():
+                    if name not in arrays:
+                        arrays[name] = new_array(obsm, name, (n_cells, values.shape[1]))
+                    arrays[name][done : done + len(values)] = values
+                done += len(values)
+            return {name: array.shape[1] for name, array in arrays.items()}
 
 
-def kinds_of_answer(data: Path) -> tuple[str, str]:
-    """Endings that a file with an answer may have: that of the cells, or a table."""
-    return PAIRED if data.suffix.lower() == PAIRED else ".h5ad", ".csv"
+def new_array(obsm: Any, name: str, shape: tuple[int, int]) -> Any:
+    """An array as anndata keeps them, in place of one of that name."""
+    if name in obsm:
+        del obsm[name]
+    made = obsm.create_dataset(name, shape, "f4")
+    made.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    return made
