@@ -147,7 +147,7 @@ def read_columns(adata: Any, field: Field) -> np.ndarray:
     if field.kind == "index":
         return np.arange(n, dtype=np.int64)[:, None]
     if not field.columns:  # no key given: one category that holds all
-        return np.zeros((n, 1), dtype=np.int64)
+        return np.broadcast_to(np.int64(0), (n, 1))  # takes no memory
     if field.kind == "obsm":
         return obsm_values(adata, field.columns[0])
     found = [column(adata.obs, name, field.key) for name in field.columns]

@@ -6,7 +6,9 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from vivace.data.sources import places
 from vivace.errors import InvalidDataError, VivaceWarning
 
 
@@ -34,10 +36,15 @@ def check_object(data: Any, argument: str = "adata") -> None:
         (data.var_names, "gene", "adata.var_names_make_unique()"),
         (data.obs_names, "cell", "adata.obs_names_make_unique()"),
     ):
-        if not names.is_unique:
+        if not are_unique(names, keep=not places(data.X)):
             twice = names[names.duplicated()][0]
             msg = f'{argument} has duplicate {what} names (such as "{twice}"); call {mend}'
             raise InvalidDataError(msg)
+
+
+def are_unique(names: pd.Index, *, keep: bool) -> bool:
+    """Whether no name occurs twice; ``keep`` what was found out with the names, which takes as much again."""
+    return names.is_unique if keep else pd.Index(names.to_numpy()).is_unique
 
 
 def _instead_of(data: Any) -> str:

@@ -137,8 +137,8 @@ def put_together(opened: Sequence[Opened], genes: Any = None, obsm: Sequence[str
     found = {layer: _under(opened, layer, names) for layer in layers}
     arrays = {key: np.concatenate([file.obsm(key) for file in opened]) for key in obsm}
     obs, raw = joined_obs(opened), _joined_raw(opened)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # names that occur twice: the models say so
+    # names that occur twice are for the models to say; a table of them takes more than the names
+    with anndata.settings.override(check_uniqueness=False):
         return anndata.AnnData(
             found.pop(None, None),
             obs=obs,
