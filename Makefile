@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCH ?= metrics
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench docs parity clean
+.PHONY: help setup demo test check fix fuzz mutants bench docs parity clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -31,6 +31,15 @@ check: .venv/.installed  ## Lint, format and types, changing nothing
 fix: .venv/.installed  ## Repair what can be repaired by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+FUZZ ?= 10000
+fuzz: .venv/.installed  ## Data, command lines, pickles and model folders at random: FUZZ=10000
+	$(BIN)/python tests/properties/fuzz_data.py --n $$(( $(FUZZ) / 5 ))
+	$(BIN)/python tests/properties/fuzz_cli.py --n $(FUZZ)
+	$(BIN)/python tests/properties/fuzz_files.py --n $$(( $(FUZZ) * 2 ))
+
+mutants: .venv/.installed  ## Put faults of one line into a copy and report those that no test notices
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 parity: .venv/.installed  ## Compare with models that scvi-tools trains in its own environment
 	PYTHONPATH=benchmarks $(BIN)/python tests/parity/run.py

@@ -23,7 +23,7 @@ SOURCE = ROOT / "src" / "vivace"
 PRIVATE = re.compile(
     r"\b(torch|nn|numba)(\.\w+)*\._[a-z]|\._version\b|__wrapped__|__class__ =|_nrt\b"
 )
-ELSEWHERE = {"_hooks.py", "kernels/draws.py"}
+ELSEWHERE = {"_hooks.py", "kernels/draws.py", "io/rebuild.py"}  # the last names what files name
 
 
 def code_of(path: Path) -> str:

@@ -19,9 +19,9 @@ def unsorted(matrix: np.ndarray) -> sparse.csr_matrix:
 
 
 def twice(matrix: np.ndarray) -> sparse.csr_matrix:
-    """CSR in which every entry above one is stored as one and the rest."""
+    """CSR in which every entry is stored as one and the rest, or as nothing and all where that is exact."""
     m = sparse.csr_matrix(matrix)
-    first = np.minimum(m.data, 1).astype(m.dtype)
+    first = np.where(m.data <= 2048, np.minimum(m.data, 1), 0).astype(m.dtype)
     rest = (m.data.astype("float64") - first).astype(m.dtype)
     data = np.stack([first, rest], axis=1).ravel()
     return sparse.csr_matrix((data, np.repeat(m.indices, 2), m.indptr * 2), shape=m.shape)

@@ -34,7 +34,7 @@ ALLOWED = {
         "train",
     },
 }
-EVERYBODY = {"errors", "_arguments", "_types", "_files", "_hooks", "_settings"}
+EVERYBODY = {"errors", "_arguments", "_types", "_files", "_hooks", "_ranks", "_settings"}
 NEVER = {
     "kernels": {"anndata", "pandas", "mudata"},
     "likelihoods": {"anndata", "pandas", "mudata"},

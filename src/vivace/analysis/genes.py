@@ -10,12 +10,10 @@ from scipy import sparse
 
 from vivace.data.columns import categories_of, column
 from vivace.data.facts import Watched, are_known
-from vivace.data.matrices import as_matrix, find_matrix, read_matrix
+from vivace.data.matrices import ROWS_AT_ONCE, as_matrix, find_matrix, read_matrix
 from vivace.data.sources import Source, on_disk
 from vivace.data.sources.normalise import log_normalise
 from vivace.errors import InvalidArgumentError
-
-ROWS_AT_ONCE = 4096
 
 
 def variable_genes(

@@ -138,6 +138,7 @@ def fit_parameters(fit: Fit) -> list[Any]:
         *from_signature(constructor(model), model.__doc__, net),
         *from_dataclass(TrainOptions, training, only=lambda n: n in COMMON),
         *(p for p in train if p.name in TRAIN),
+        DEVICES,
         *CHECKPOINTS,
         *from_dataclass(TrainOptions, fine, only=lambda n: n not in COMMON),
     ]
@@ -156,6 +157,7 @@ def run_fit(
 ) -> None:
     """Read, choose genes, train, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
+    from vivace._ranks import is_first
     from vivace.models.table import MODELS
     from vivace.tables import save_run
 
@@ -178,6 +180,8 @@ def run_fit(
         model = model_class(cells, **options)
         say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
         model.train(**train)
+        if not is_first():
+            return  # the first of several processes writes the run
         say(outcome(model.training))
         save_run(model, out, source=source, colour_by=values["colour"] or None, notes=notes)
     say(
@@ -295,6 +299,19 @@ COLOUR = parameter(
             help="Column of obs to colour the report's map by; may be given several times. "
             "Default: those with few distinct values.",
             rich_help_panel=PANELS[0],
+        ),
+    ],
+    None,
+)
+DEVICES = parameter(
+    "devices",
+    Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes of this machine that train together, each with cores or a card of its own. "
+            "Default: one, or those that torchrun has started.",
+            rich_help_panel=PANELS[2],
         ),
     ],
     None,

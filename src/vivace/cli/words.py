@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 
@@ -18,7 +19,9 @@ CODE = re.compile(r"([\w.]+\([^()]*=[^()]*\))")
 
 
 def say(message: str) -> None:
-    """Tell the user what happened."""
+    """Tell the user what happened; of several processes that do the same, the first one does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     print(message, flush=True)  # noqa: T201
 
 

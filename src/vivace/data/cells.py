@@ -17,7 +17,14 @@ from vivace.data.checks import check_object
 from vivace.data.columns import codes_in, column, numbers_of
 from vivace.data.facts import Facts
 from vivace.data.fingerprint import Fingerprint
-from vivace.data.matrices import as_matrix, check_values, read_matrix, row_blocks, row_totals
+from vivace.data.matrices import (
+    ROWS_AT_ONCE,
+    as_matrix,
+    check_values,
+    read_matrix,
+    row_blocks,
+    row_totals,
+)
 from vivace.data.schema import Field, Schema
 from vivace.data.selection import names_digest
 from vivace.data.sources import Layout, Rows, Source, hold
@@ -118,9 +125,11 @@ class Cells:
         """Total counts of cells, (n,) float64."""
         return row_totals(self._counts(), rows)
 
-    def blocks(self, rows: np.ndarray) -> Iterator[sparse.csr_array | np.ndarray]:
-        """The counts of these rows in blocks, as scipy CSR or numpy arrays."""
-        return map(as_matrix, row_blocks(self._counts(), rows))
+    def blocks(
+        self, rows: np.ndarray, size: int = ROWS_AT_ONCE
+    ) -> Iterator[sparse.csr_array | np.ndarray]:
+        """The counts of these rows in blocks of at most ``size``, as scipy CSR or numpy arrays."""
+        return map(as_matrix, row_blocks(self._counts(), rows, size))
 
     def _counts(self) -> Source:
         if Keys.X not in self.sources:

@@ -18,6 +18,7 @@ from vivace.data.sources import DiskSource, Rows, Source
 from vivace.data.sources.disk import Part
 
 ROWS_AT_ONCE = 4096
+"""Of which a block is made where nobody says how many."""
 _known: dict[str, Facts] = {}
 
 

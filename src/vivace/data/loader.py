@@ -6,14 +6,19 @@ and a thread that does so ahead costs more, as both want the interpreter (benchm
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
+from copy import copy
+from typing import TypeVar
 
 import numpy as np
 
 from vivace._types import Minibatch
 from vivace.data.cells import Cells
+from vivace.data.shares import Share
 
+T = TypeVar("T")
 DEFAULT_BATCH_SIZE = 256
 """Of questions to a model that decode; training has its own. Larger takes more memory: they are dense."""
 ENCODING_BATCH_SIZE = 2048
@@ -61,7 +66,7 @@ class Loader:
         self.shuffle = shuffle
         self.seed = seed
         self.n_obs = len(self.rows)
-        self._held = cells
+        self.part = Share()
 
     def __len__(self) -> int:
         return math.ceil(self.n_obs / self.batch_size)
@@ -70,31 +75,40 @@ class Loader:
         return self.epoch(0)
 
     def epoch(self, epoch: int) -> Iterator[Minibatch]:
-        """The minibatches of one pass over the cells."""
-        return map(self.minibatch, self.row_batches(epoch))
+        """The minibatches of one pass over the cells, or the part of them that this process reads."""
+        rows = self.row_batches(epoch)
+        rows = self.part.cut(rows) if self.shuffle else self.part.deal(rows)
+        if self.cells.layout is None:
+            return map(self.cells.minibatch, rows)
+        return self._read_ahead(rows)
 
-    def minibatch(self, rows: np.ndarray) -> Minibatch:
-        """The tensors of rows, most quickly of those that :meth:`row_batches` yielded last."""
-        return self._held.minibatch(rows)
+    def _read_ahead(self, rows: Iterator[np.ndarray]) -> Iterator[Minibatch]:
+        """The tensors of rows, those of a pool read together."""
+        for several in groups(rows, self.n_pooled()):
+            held = self.cells.held(np.concatenate(several))
+            yield from map(held.minibatch, several)
+            del held  # before the next ones are read
 
-    def row_batches(self, epoch: int, first: int = 0) -> Iterator[np.ndarray]:
-        """Row numbers of each minibatch of one pass from the first wanted on.
-
-        Of cells on disk, those of some minibatches are read together ahead.
-        """
-        size, pool = self.batch_size, self._pool()
-        order = self._order(epoch)
-        for start in range(first * size, len(order), size):
-            if pool and (start % pool == 0 or start == first * size):
-                self._held = self.cells  # let go of the last pool before the next one is read
-                self._held = self.cells.held(order[start : start - start % pool + pool])
-            yield order[start : start + size]
-        self._held = self.cells
-
-    def _pool(self) -> int:
-        """Rows that are held together: whole minibatches; 0 in memory."""
+    def n_pooled(self) -> int:
+        """Minibatches whose cells are read from disk, and mixed, together; 0 in memory."""
         layout = self.cells.layout
-        return 0 if layout is None else max(layout.pool // self.batch_size, 1) * self.batch_size
+        return 0 if layout is None else max(layout.pool // self.batch_size, 1)
+
+    def share(self, rank: int, of: int) -> Loader:
+        """The same minibatches for one of several processes, each of which reads its part only.
+
+        Shuffled minibatches are cut, see :meth:`Share.cut`; ordered ones are dealt whole.
+        """
+        one = copy(self)
+        one.part = Share(rank, of)
+        return one
+
+    def row_batches(self, epoch: int) -> Iterator[np.ndarray]:
+        """Row numbers of each minibatch of one pass."""
+        size = self.batch_size
+        order = self._order(epoch)
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
 
     def _order(self, epoch: int) -> np.ndarray:
         if not self.shuffle:
@@ -103,7 +117,8 @@ class Loader:
         if layout is None:
             order = chance.permutation(self.rows)
         else:
-            order = shuffled_blocks(self.rows, layout.block, self._pool(), chance)
+            pool = self.n_pooled() * self.batch_size
+            order = shuffled_blocks(self.rows, layout.block, pool, chance)
         short = -self.n_obs % self.batch_size
         if short and self.n_obs > self.batch_size:
             order = np.concatenate([order, order[:short]])
@@ -126,6 +141,7 @@ class ZippedLoader:
     def __init__(self, loaders: Mapping[str, Loader]):
         self.loaders = dict(loaders)
         self.n_obs = sum(loader.n_obs for loader in self.loaders.values())
+        self.part = Share()
 
     def __len__(self) -> int:
         return max(len(loader) for loader in self.loaders.values())
@@ -137,15 +153,34 @@ class ZippedLoader:
         """The zipped minibatches of one pass over the longest stream."""
         first_step = epoch * len(self)
         streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
-        steps = ({n: next(s) for n, s in streams.items()} for _ in range(len(self)))
-        return map(self._minibatches, steps)
+        steps = (_of_one_size({n: next(s) for n, s in streams.items()}) for _ in range(len(self)))
+        shuffled = any(loader.shuffle for loader in self.loaders.values())
+        steps = self.part.cut(steps) if shuffled else self.part.deal(steps)
+        pooled = min(loader.n_pooled() for loader in self.loaders.values())
+        if pooled == 0:
+            return map(self._minibatches, steps)
+        return self._read_ahead(steps, pooled)
+
+    def share(self, rank: int, of: int) -> ZippedLoader:
+        """For one of several processes, see :meth:`Loader.share`; pairs stay together."""
+        one = copy(self)
+        one.part = Share(rank, of)
+        return one
 
     def _minibatches(self, rows: dict[str, np.ndarray]) -> dict[str, Minibatch]:
-        size = max(map(len, rows.values()))
-        return {
-            name: loader.minibatch(np.resize(rows[name], size))
-            for name, loader in self.loaders.items()
-        }
+        return {name: loader.cells.minibatch(rows[name]) for name, loader in self.loaders.items()}
+
+    def _read_ahead(
+        self, steps: Iterator[dict[str, np.ndarray]], pooled: int
+    ) -> Iterator[dict[str, Minibatch]]:
+        for several in groups(steps, pooled):
+            held = {
+                name: loader.cells.held(np.concatenate([step[name] for step in several]))
+                for name, loader in self.loaders.items()
+            }
+            for step in several:
+                yield {name: cells.minibatch(step[name]) for name, cells in held.items()}
+            del held  # before the next ones are read
 
 
 def shuffled_blocks(
@@ -187,9 +222,26 @@ def shuffled_blocks(
     return order
 
 
+def groups(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of ``size``; the last may be shorter.
+
+    Examples
+    --------
+    >>> list(groups(iter("abcde"), 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    while several := list(itertools.islice(items, size)):
+        yield several
+
+
+def _of_one_size(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    size = max(map(len, rows.values()))
+    return {name: np.resize(some, size) for name, some in rows.items()}
+
+
 def _endless(loader: Loader, first_step: int) -> Iterator[np.ndarray]:
     """Rows of pass after pass, starting where the step of that number would be."""
     passes, done = divmod(first_step, len(loader))
     while True:
-        yield from loader.row_batches(passes, done)
+        yield from itertools.islice(loader.row_batches(passes), done, None)
         passes, done = passes + 1, 0

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from vivace.data.columns import read_key
-from vivace.data.facts import Facts, look_at
+from vivace.data.facts import ROWS_AT_ONCE, Facts, look_at
 from vivace.data.sources import Rows, Source, on_disk, open_source
 from vivace.errors import (
     FractionalCountsWarning,
@@ -211,7 +211,7 @@ def warn_of_empty_cells(source: Source) -> None:
 # rows -------------------------------------------------------------------------------------------
 
 
-def row_blocks(source: Source, rows: np.ndarray, size: int = 4096) -> Iterator[Rows]:
+def row_blocks(source: Source, rows: np.ndarray, size: int = ROWS_AT_ONCE) -> Iterator[Rows]:
     """The rows in blocks of at most ``size``."""
     return (source.read(rows[start : start + size]) for start in range(0, len(rows), size))
 

@@ -12,7 +12,14 @@ from scipy import sparse
 
 from vivace._types import Keys
 from vivace.data.columns import column, read_keys, read_names, text_of
-from vivace.data.matrices import as_matrix, find_matrix, name_of, read_matrix, row_totals
+from vivace.data.matrices import (
+    ROWS_AT_ONCE,
+    as_matrix,
+    find_matrix,
+    name_of,
+    read_matrix,
+    row_totals,
+)
 from vivace.data.paired import for_all_cells, modality, size_factors
 from vivace.data.schema import Field, Schema
 from vivace.data.setup import CATEGORICAL, CONTINUOUS, covariates, matrix_field, one_column
@@ -24,7 +31,6 @@ MODALITIES = {"rna_layer": "rna", "junc_ratio_layer": "splicing"}
 JUNCTION_LAYER = "cell_by_junction_matrix"
 TOTAL_LAYER = "cell_by_cluster_matrix"
 MASK_LAYERS = ("psi_mask", "mask")
-ROWS_AT_ONCE = 4096
 
 
 def splicing_schema(

@@ -14,6 +14,8 @@ import pandas as pd
 import torch
 
 from vivace._arguments import check_names, read_options
+from vivace._files import user_path
+from vivace._ranks import is_first
 from vivace._settings import seeded, settings
 from vivace._types import Keys
 from vivace.data import Cells, Loader, Schema, Split, split_cells
@@ -29,8 +31,9 @@ from vivace.errors import (
     nearest,
 )
 from vivace.io import SavedModel, blamed_on, limited, load_parts, save_parts
-from vivace.models.device import pick_device
+from vivace.models.device import pick_device, processes_of
 from vivace.models.door import arguments_of, behind_door, put_door
+from vivace.models.launch import has_to_start, train_in_processes
 from vivace.models.query import freeze_again
 from vivace.models.questions.parts import Part
 from vivace.modules.base import BaseModule
@@ -270,7 +273,9 @@ class BaseModel(ABC):
         max_epochs
             Passes over the training cells; default what the recipe finds right for this many.
         accelerator, devices
-            "auto", "cpu", "gpu"; the number of a device as ``[n]``.
+            "auto", "cpu", "gpu"; the number of a device as ``[n]``, or a number of processes that train
+            together on this machine, each on a device of its own. Processes that ``torchrun`` or
+            another launcher has started train together by themselves, unless ``devices=1``.
         train_size, validation_size
             Shares of training cells, in (0, 1], and of held-out cells, in [0, 1).
         shuffle_set_split
@@ -305,7 +310,8 @@ class BaseModel(ABC):
         InvalidArgumentError
             If an option is out of range, or early stopping lacks held-out cells.
         TrainingError
-            If the loss is not finite; the model then has the last good weights.
+            If the loss is not finite; the model then has the last good weights. Or if one of several
+            processes has ended.
         """
         split_kwargs = {
             "train_size": self.default_train_size if train_size is None else train_size,
@@ -330,6 +336,7 @@ class BaseModel(ABC):
             options,
             loss_kwargs,
             device=pick_device(accelerator, devices),
+            processes=processes_of(devices),
             seed=split_kwargs["seed"],
             recipe=recipe,
             checkpoint=checkpoint,
@@ -388,8 +395,13 @@ class BaseModel(ABC):
         *,
         seed: int,
         recipe: str,
+        processes: int | None = None,
         **fit_kwargs,
     ) -> None:
+        if has_to_start(processes):
+            given = {"options": options, "loss_kwargs": loss_kwargs, "seed": seed, "recipe": recipe}
+            train_in_processes(self, processes, train, validation, {**fit_kwargs, **given})
+            return
         result = fit(
             self.module,
             train,
@@ -398,6 +410,7 @@ class BaseModel(ABC):
             loss_kwargs=loss_kwargs,
             seed=seed,
             history=self._history,
+            alone=processes == 1,
             **fit_kwargs,
         )
         self._history = result.history
@@ -420,7 +433,7 @@ class BaseModel(ABC):
     # files --------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Save the model as safetensors and JSON.
+        """Save the model as safetensors and JSON. Of several processes that train it, the first does.
 
         Parameters
         ----------
@@ -440,7 +453,13 @@ class BaseModel(ABC):
         ModelFileError
             If the folder cannot be written to, or an option could not be loaded again.
         """
-        parts = SavedModel(
+        if not is_first():
+            return user_path(folder, "folder")
+        return save_parts(folder, self._to_save(), overwrite=overwrite)
+
+    def _to_save(self) -> SavedModel:
+        """All that is saved of the model."""
+        return SavedModel(
             model=type(self).__name__,
             schema=self.schema,
             options=self.options,
@@ -451,7 +470,6 @@ class BaseModel(ABC):
             history=self._history.records,
             training={**self.training, "is_trained": self.is_trained, "query": self.query},
         )
-        return save_parts(folder, parts, overwrite=overwrite)
 
     @classmethod
     @behind_door

@@ -18,6 +18,19 @@ from vivace.models.scvi import SCVI
 from vivace.models.splicevi import SPLICEVI
 from vivace.models.sysvi import SysVI
 
+__all__ = [
+    "MODELS",
+    "SCVI",
+    "SPLICEVI",
+    "CondSCVI",
+    "ContrastiveVI",
+    "DestVI",
+    "JointEmbeddingSCVI",
+    "SysVI",
+    "import_model",
+    "load",
+]
+
 MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (SCVI, JointEmbeddingSCVI, CondSCVI, DestVI, ContrastiveVI, SysVI, SPLICEVI)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from vivace._ranks import as_of_all
 from vivace._types import Keys
 from vivace.errors import InvalidArgumentError, check_choice
 from vivace.kernels import log1p_counts, row_sums
@@ -513,7 +514,7 @@ class ContrastiveVAE(BaseModule):
             loss=(reconstruction + kl_weight * warmed_up + kl_l).mean(),
             reconstruction_loss=reconstruction,
             kl_local={"kl_divergence_l": kl_l, "kl_divergence_z": kl_z, "kl_divergence_s": kl_s},
-            extra_metrics={"wasserstein_loss_sum": wasserstein.sum()},
+            extra_metrics={"wasserstein_loss_sum": as_of_all(wasserstein.sum())},
             n_obs_minibatch=reconstruction.shape[-1],
         )
 

@@ -9,6 +9,7 @@ from typing import overload
 import torch
 from torch import nn
 
+from vivace._ranks import mean_of_parts, n_parts, variance_of_cells
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, check_choice
 from vivace.kernels.csr import csr_tensor, is_csr, row_of_value, row_sums
@@ -287,7 +288,7 @@ def cross_correlation_loss(z1, z2, lambda_off_diag=0.01, return_components=False
     >>> cross_correlation_loss(z1, z2)
     tensor(0.0288)
     """
-    m = _standardised(z1).T @ _standardised(z2) / z1.shape[0]
+    m = mean_of_parts(_standardised(z1).T @ _standardised(z2) / z1.shape[0])
     diagonal = m.diagonal()
     invariance = ((1 - diagonal) ** 2).sum()
     redundancy = (m**2).sum() - (diagonal**2).sum()
@@ -298,7 +299,12 @@ def cross_correlation_loss(z1, z2, lambda_off_diag=0.01, return_components=False
 
 
 def _standardised(z: torch.Tensor) -> torch.Tensor:
-    return (z - z.mean(0)) / (z.std(0, correction=0) + EPS)
+    return (z - mean_of_parts(z.mean(0))) / (_spread(z) + EPS)
+
+
+def _spread(z: torch.Tensor) -> torch.Tensor:
+    """(L,) standard deviation over all cells of a minibatch, biased."""
+    return z.std(0, correction=0) if n_parts() == 1 else variance_of_cells(z).squeeze(0).sqrt()
 
 
 def variance_loss(z: torch.Tensor, target_std: float = 1.0) -> torch.Tensor:
@@ -321,4 +327,4 @@ def variance_loss(z: torch.Tensor, target_std: float = 1.0) -> torch.Tensor:
     >>> variance_loss(torch.tensor([[0.0, 0.5], [0.5, 1.5], [1.0, 1.0]]))
     tensor(0.5918)
     """
-    return torch.relu(target_std - z.std(0, correction=0)).mean()
+    return torch.relu(target_std - _spread(z)).mean()

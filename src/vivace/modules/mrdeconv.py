@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributions import Beta, Normal
 from torch.nn import functional as F
 
+from vivace._ranks import as_of_all, mean_of_parts
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice
 from vivace.kernels import count_log_likelihood
@@ -343,7 +344,7 @@ class MRDeconv(BaseModule):
     @torch.no_grad()
     def _follow_shares(self, v: torch.Tensor) -> None:
         """Let the running mean follow the proportions (B, C+A) of observed spots."""
-        shares = v[:, : self.n_labels].to(self.mean_shares).mean(0)
+        shares = mean_of_parts(v[:, : self.n_labels].to(self.mean_shares).mean(0))
         self.mean_shares.lerp_(shares / shares.sum(), SHARES_MOMENTUM)
 
     def _state_pool(
@@ -633,7 +634,7 @@ class MRDeconv(BaseModule):
         entropy = -(v[0] * log_v[0]).sum(-1)
         extra = v[0, :, self.n_labels :].sum(-1)
         if self.sums_programmes_over_minibatch:
-            extra = extra.sum()
+            extra = as_of_all(extra.sum())
         sparsity = ct_sparsity_weight * entropy + eta_reg * extra
         global_prior = -beta_reg * Normal(0.0, 1.0).log_prob(self.beta).sum()
         augmentation = self._proportion_divergence(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
+from vivace._ranks import as_of_all, n_parts
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError
 from vivace.kernels import log1p_counts, row_sums, splicing
@@ -689,7 +690,7 @@ class SPLICEVAE(SpliceLikelihood):
         weighted = options.splicing_loss_weight * spliced
         per_cell = expression + weighted + kl_weight * kl + penalty
         return LossOutput(
-            loss=per_cell.mean() + self._phi_prior(len(kl)),
+            loss=per_cell.mean() + self._phi_prior(n_parts() * len(kl)),
             reconstruction_loss={
                 "reconstruction_loss_expression": expression,
                 "reconstruction_loss_splicing": weighted,
@@ -715,7 +716,7 @@ class SPLICEVAE(SpliceLikelihood):
             a, b = (Posterior(q.mean, q.variance.sqrt()) for q in (a, b))
         each = jeffreys(a, b) if kind == "Jeffreys" else mean_distance(a, b)
         each = each * outputs["present"].all(-1)
-        return each.sum().expand_as(each) if self.options.compat else each
+        return as_of_all(each.sum()).expand_as(each) if self.options.compat else each
 
     # questions ----------------------------------------------------------------------------------
 

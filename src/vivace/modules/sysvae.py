@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.distributions import Normal
 from torch.nn import functional as F
 
+from vivace._ranks import mean_of_parts, sum_of_parts, variance_of_cells
 from vivace._types import Keys, Minibatch
 from vivace.errors import (
     InvalidArgumentError,
@@ -348,7 +350,7 @@ class SysVAE(BaseModule):
         -------
         (B,) or (S, B); the gradient passes through the unit, too.
         """
-        return _distance(qz, qz_cycle, lambda means: means.var(dim=-2, keepdim=True))
+        return _distance(qz, qz_cycle, partial(variance_of_cells, correction=1))
 
     def forward(
         self,
@@ -467,8 +469,9 @@ def _distance(
 def _variance_inside(means: torch.Tensor, system: torch.Tensor) -> torch.Tensor:
     """(..., 1, L) mean square of means (..., B, L) around the centre of their system, one-hot (B, n)."""
     system = system.to(means.dtype)
-    centres = (system.t() @ means) / system.sum(0).clamp(min=1).unsqueeze(1)
-    return (means - system @ centres).square().mean(-2, keepdim=True)
+    sizes = sum_of_parts(system.sum(0)).clamp(min=1).unsqueeze(1)
+    centres = sum_of_parts(system.t() @ means) / sizes
+    return mean_of_parts((means - system @ centres).square().mean(-2, keepdim=True))
 
 
 def _columns(cat_covs: Sequence[torch.Tensor] | torch.Tensor | None) -> list[torch.Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributions import Normal
 from torch.nn import functional as F
 
+from vivace._ranks import sum_of_parts
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, check_choice, nearest
 from vivace.kernels import log1p_counts, row_sums
@@ -316,7 +317,8 @@ class VAEC(BaseModule):
             logits, truth = self.classify(qz.loc, y), tensors[Keys.FINE_LABELS].flatten().long()
             known = truth < logits.shape[-1]
             cross_entropy = F.cross_entropy(logits[known], truth[known], reduction="sum")
-            term = classification_ratio * cross_entropy / known.sum().clamp(min=1)
+            n_known = sum_of_parts(known.sum()).clamp(min=1)
+            term = classification_ratio * sum_of_parts(cross_entropy) / n_known
             per_cell = per_cell + term
             classification = {
                 "classification_loss": term,

@@ -7,7 +7,9 @@ from collections import defaultdict
 import pandas as pd
 import torch
 
+from vivace._ranks import ALONE, Ranks
 from vivace.modules.base import LossOutput
+from vivace.train.ranks import gather
 
 
 class EpochMetrics:
@@ -37,8 +39,13 @@ class EpochMetrics:
         self._names = list(terms)
         self._sums = self._sums + torch.stack(list(terms.values()))
 
-    def result(self, mode: str, n_train: int) -> dict[str, float]:
-        """Metrics of the epoch, named ``<metric>_<mode>``; per cell, nats, lower is better."""
+    def result(self, mode: str, n_train: int, ranks: Ranks = ALONE) -> dict[str, float]:
+        """Metrics of the epoch, named ``<metric>_<mode>``; per cell, nats, lower is better.
+
+        Of the minibatches of all processes, for which all of them have to ask.
+        """
+        if ranks.size > 1:
+            self._join(ranks)
         if not isinstance(self._sums, torch.Tensor):  # no minibatch
             return {}
         sums = dict(zip(self._names, self._sums.tolist(), strict=True))  # the one sync
@@ -57,6 +64,16 @@ class EpochMetrics:
             if name.startswith("extra:"):
                 metrics[f"{name.removeprefix('extra:')}_{mode}"] = value / self._n_obs
         return metrics
+
+    def _join(self, ranks: Ranks) -> None:
+        """Take the sums of all processes for one's own; one that had no minibatch takes part."""
+        own = self._sums.double().cpu() if isinstance(self._sums, torch.Tensor) else None
+        found = gather(ranks, (self._names, own, self._n_obs, self._n_batches))
+        names, sums, n_obs, n_batches = zip(
+            *(one for one in found if one[1] is not None), strict=True
+        )
+        self._names, self._sums = names[0], torch.stack(sums).sum(0)
+        self._n_obs, self._n_batches = sum(n_obs), sum(n_batches)
 
 
 class History:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from vivace._ranks import ALONE, Ranks, minibatches_divided
 from vivace._settings import own_session, seeded
 from vivace.errors import InvalidArgumentError, TrainingError, VivaceError
 from vivace.modules.base import BaseModule, LossOutput, to_device
@@ -18,18 +19,22 @@ from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
 from vivace.train.monitor import check_monitor
-from vivace.train.norms import batch_norm_momentum
+from vivace.train.norms import batch_norm_momentum, norms_over_all_parts
 from vivace.train.optimizer import forget_gradients, make_optimizer, take_step
 from vivace.train.options import TrainOptions
 from vivace.train.precision import autocast, warn_of_slow_precision
 from vivace.train.progress import progress_bar
+from vivace.train.ranks import Exchange, begin, join, left_on_error, seed_draws
 from vivace.train.result import TrainResult
 from vivace.train.schedule import FACTORS
 from vivace.train.stopping import BestSoFar, Interrupt
 
 
 class Batches(Protocol):
-    """A stream of minibatches that can be passed over again and again."""
+    """A stream of minibatches that can be passed over again and again.
+
+    Where several processes train, ``share(rank, of)`` gives the same stream for one of them.
+    """
 
     n_obs: int
 
@@ -52,8 +57,9 @@ def fit(
     resume: str | Path | None = None,
     history: History | None = None,
     progress: bool = False,
+    alone: bool = False,
 ) -> TrainResult:
-    """Train a module.
+    """Train a module, together with the other processes that a launcher has started.
 
     Parameters
     ----------
@@ -77,6 +83,8 @@ def fit(
         Of earlier training, to be continued.
     progress
         Show a progress bar if the terminal is one.
+    alone
+        Train by this process only, whatever a launcher says of others.
 
     Returns
     -------
@@ -85,14 +93,17 @@ def fit(
     Raises
     ------
     TrainingError
-        If the loss is not finite: the module then has the last good weights.
+        If the loss is not finite: the module then has the last good weights. Or if another process
+        has ended.
     InvalidArgumentError
-        If early stopping lacks held-out cells, or watches a column that no epoch will have.
+        If early stopping lacks held-out cells, or watches a column that no epoch will have; if the
+        processes do not meet, have other data or options, or are too many for a minibatch.
     """
     if options.early_stopping and validation is None:
         msg = "early_stopping=True needs held-out cells, but the validation set is empty"
         raise InvalidArgumentError(msg)
     started = time.perf_counter()
+    ranks = join(alone)
     module.to(device)
     loss_kwargs = loss_kwargs or {}
     streams = {"train": train, "validation": validation}
@@ -103,16 +114,20 @@ def fit(
     n_before = history.n_epochs  # of earlier training
     stopped = "finished"
     momentum = batch_norm_momentum(module, options.batch_norm_momentum)
-    with momentum, seeded(seed), Interrupt() as interrupt:
+    with left_on_error(ranks), momentum, seeded(seed), Interrupt(ranks) as interrupt:
         if resume is not None:
             state = load_checkpoint(resume, module, optimizer, options)
             start, history, best = state.next_epoch, state.history, state.best
             n_before = history.n_epochs - start
-        trainer = Trainer(module, train, optimizer, options, loss_kwargs, interrupt)
-        with progress_bar(options.max_epochs, start, show=progress) as on_epoch:
+        facts = {"seed": seed, "loss_kwargs": loss_kwargs, "epochs done": start}
+        train, validation = begin(ranks, module, train, validation, options, facts)
+        trainer = Trainer(
+            module, train, optimizer, options, loss_kwargs, interrupt, ranks=ranks, seed=seed
+        )
+        with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as on_epoch:
             for epoch in range(start, options.max_epochs):
                 metrics = trainer.epoch(epoch)
-                if interrupt.requested:
+                if trainer.stopping:
                     stopped = "interrupted"
                     break
                 if validation is not None and (epoch + 1) % options.check_val_every_n_epoch == 0:
@@ -120,7 +135,8 @@ def fit(
                 history.add(n_before + epoch, metrics)
                 best.update(metrics.get(options.early_stopping_monitor), epoch, module, options)
                 on_epoch(epoch, metrics)
-                if checkpoint is not None and (epoch + 1) % options.checkpoint_every_n_epochs == 0:
+                due = (epoch + 1) % options.checkpoint_every_n_epochs == 0
+                if checkpoint is not None and due and ranks.writes:
                     now = Progress(epoch + 1, history, best)
                     save_checkpoint(checkpoint, module, optimizer, now, options)
                 if best.is_stale(epoch, options):
@@ -150,11 +166,22 @@ class Trainer:
     loss_kwargs: dict[str, Any]
     interrupt: Interrupt
     last_finite: float = math.nan
+    ranks: Ranks = ALONE
+    seed: int = 0
+    exchange: Exchange | None = field(init=False, default=None)
 
     def __post_init__(self):
         self.device = self.module.device
         self.n_steps = self.options.max_epochs * len(self.batches)
         self.captured = CapturedStep(self) if self.options.cuda_graphs else None
+        if self.ranks.size > 1:
+            trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+            self.exchange = Exchange(self.ranks, trained)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether Ctrl-C was pressed, here or, as all agree, anywhere."""
+        return self.interrupt.requested if self.exchange is None else self.exchange.stop
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training cells; returns its metrics.
@@ -164,7 +191,11 @@ class Trainer:
         """
         good = [tensor.detach().clone() for tensor in self._state()]
         try:
-            return self._pass(epoch)
+            if self.exchange is None:
+                return self._pass(epoch)
+            seed_draws(self.ranks, self.seed, epoch)
+            with norms_over_all_parts(self.module), minibatches_divided(self.ranks):
+                return self._pass(epoch)
         except (VivaceError, KeyboardInterrupt):
             for tensor, value in zip(self._state(), good, strict=True):
                 tensor.detach().copy_(value)
@@ -181,14 +212,18 @@ class Trainer:
         kl_weight = self.options.max_kl_weight
         first = epoch * len(self.batches)
         for step, batch in enumerate(self._stream(epoch), start=first):
-            if self.interrupt.requested:
+            if self.stopping:
                 break
             kl_weight = self.options.kl_weight(epoch, step, self.n_steps)
             losses = self.step(batch, step, kl_weight)
-            if self.device.type == "cpu":  # elsewhere looking at the loss would wait for the device
+            if self.exchange is not None:
+                self._check_finite(self.exchange.loss, epoch, step)
+            elif (
+                self.device.type == "cpu"
+            ):  # elsewhere looking at the loss would wait for the device
                 self._check_finite(losses.loss.item(), epoch, step)
             metrics.add(losses)
-        result = metrics.result("train", self.batches.n_obs)
+        result = metrics.result("train", self.batches.n_obs, self.ranks)
         if result:
             self._check_finite(result["train_loss"], epoch, first + len(self.batches) - 1)
         return {**result, "kl_weight": kl_weight}
@@ -213,7 +248,10 @@ class Trainer:
             loss_kwargs = {**self.loss_kwargs, "kl_weight": kl_weight}
             *_, losses = self.module(tensors, loss_kwargs=loss_kwargs)
         forget_gradients(self.optimizer)
-        losses.loss.backward()
+        if self.exchange is None:
+            losses.loss.backward()
+        else:
+            self.exchange.backward(losses.loss, self.interrupt.requested)
         if self.options.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options.max_grad_norm)
         take_step(self.optimizer)
@@ -225,11 +263,11 @@ class Trainer:
         self.module.eval()
         metrics = EpochMetrics()
         loss_kwargs = {**self.loss_kwargs, "kl_weight": kl_weight}
-        with seeded(0), autocast(self.options.precision, self.device):
+        with seeded(self.ranks.rank), autocast(self.options.precision, self.device):
             for tensors in batches.epoch(0):
                 *_, losses = self.module(tensors, loss_kwargs=loss_kwargs)
                 metrics.add(losses)
-        return metrics.result("validation", self.batches.n_obs)
+        return metrics.result("validation", self.batches.n_obs, self.ranks)
 
     def _check_finite(self, loss: float, epoch: int, step: int) -> None:
         if math.isfinite(loss):

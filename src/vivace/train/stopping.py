@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from types import TracebackType
 
 import torch
 from torch import nn
 
+from vivace._ranks import ALONE, Ranks
 from vivace.train.options import TrainOptions
 
 
@@ -43,11 +45,20 @@ class BestSoFar:
         return epoch - since >= options.early_stopping_patience
 
 
-class Interrupt:
-    """While active, a first Ctrl-C sets :attr:`requested`; a second one raises KeyboardInterrupt."""
+ECHO = 2.0
+"""Seconds within which a launcher passes on the Ctrl-C that its processes have had already."""
 
-    def __init__(self):
+
+class Interrupt:
+    """While active, a first Ctrl-C sets :attr:`requested`; a second one raises KeyboardInterrupt.
+
+    One of several processes takes what comes within :data:`ECHO` of the first for the same.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE):
         self.requested = False
+        self._deaf = ECHO if ranks.size > 1 else 0.0
+        self._first = 0.0
         self._previous = None
 
     def __enter__(self) -> Interrupt:
@@ -65,6 +76,8 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._previous)
 
     def _handle(self, *_: object) -> None:
-        if self.requested:
+        now = time.monotonic()
+        if not self.requested:
+            self.requested, self._first = True, now
+        elif now - self._first >= self._deaf:
             raise KeyboardInterrupt
-        self.requested = True

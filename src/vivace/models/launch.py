@@ -1,0 +1,182 @@
+"""``devices=2`` and more: torch's launcher starts the processes, which train a copy of the model.
+
+This process waits and takes the trained weights over. What the others need lies in a folder for the
+time being; they read it, meet, and the first of them writes what it has learned.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from vivace._ranks import is_first
+from vivace._settings import default_seed, settings
+from vivace.errors import InvalidArgumentError, TrainingError, VivaceError
+from vivace.models.device import pick_device
+from vivace.train.history import History
+from vivace.train.ranks import launched
+
+JOB, RESULT, ERROR = "job.pickle", "result.pickle", "error.pickle"
+WORK = "import sys; from vivace.models.launch import work; work(sys.argv[1])"
+
+
+def has_to_start(processes: int | None) -> bool:
+    """Whether ``devices`` asks for processes that no launcher has started.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a launcher has started another number of them.
+
+    Examples
+    --------
+    >>> has_to_start(None), has_to_start(1), has_to_start(2)
+    (False, False, True)
+    """
+    if processes in (None, 1):
+        return False
+    there = launched()
+    if there == 1:
+        return True
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", there))
+    if processes != here:
+        msg = (
+            f"devices={processes}, but a launcher has started {here} processes on this machine: leave "
+            "devices out"
+        )
+        raise InvalidArgumentError(msg)
+    return False
+
+
+def train_in_processes(
+    model: Any, n: int, train: Any, validation: Any, given: dict[str, Any]
+) -> None:
+    """Train a model by n processes of this machine.
+
+    Parameters
+    ----------
+    model
+        Gets the weights, the history and the facts of the training.
+    n
+        Number of processes.
+    train, validation
+        Minibatches, of cells that are copied to every process.
+    given
+        Further arguments of the model's training.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the cells cannot be handed to other processes.
+    TrainingError
+        If a process was ended from outside. Any other error of theirs is raised here as well.
+    """
+    given = {**given, "device": given["device"].type}  # of which each takes its own
+    job = (type(model), model._to_save(), model.adata, train, validation, given)
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name:
+        folder = Path(name)
+        _write_job(folder / JOB, (settings.seed, os.getpid(), *job), n)
+        _run(_command(n, folder))
+        _take(model, folder, n)
+
+
+def _write_job(path: Path, job: Any, n: int) -> None:
+    try:
+        with path.open("wb") as file:
+            pickle.dump(job, file, protocol=pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
+        msg = (
+            f"devices={n}: the cells or the model cannot be handed to other processes ({error}). Leave "
+            f"devices out and run: torchrun --nproc-per-node {n} YOUR_SCRIPT.py"
+        )
+        raise InvalidArgumentError(msg) from error
+
+
+def _command(n: int, folder: Path) -> list[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+    return [*launcher, "--nproc-per-node", str(n), sys.executable, "-c", WORK, str(folder)]
+
+
+def _run(command: list[str]) -> None:
+    """Run the launcher; a Ctrl-C is passed on, and ends the training with the best so far."""
+    n = int(command[command.index("--nproc-per-node") + 1])
+    threads = max(1, (os.cpu_count() or 1) // n)
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    env = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path}
+    child = subprocess.Popen(command, env=env, start_new_session=True)
+    try:
+        while child.poll() is None:
+            try:
+                child.wait()
+            except KeyboardInterrupt:
+                if child.poll() is None:
+                    child.send_signal(signal.SIGINT)
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _take(model: Any, folder: Path, n: int) -> None:
+    """What the processes have learned, or the error in which they ended."""
+    if not (folder / RESULT).is_file():
+        errors = sorted(folder.glob(f"{ERROR}.*"), key=lambda path: path.stat().st_mtime_ns)
+        if errors:
+            raise _read(errors[0])
+        msg = (
+            f"devices={n}: a process was ended from outside, as when memory runs out; what it said is "
+            "above. The last checkpoint is whole: go on from it with resume="
+        )
+        raise TrainingError(msg)
+    parts = _read(folder / RESULT)
+    model.module.load_state_dict(parts.weights)
+    model._history = History(parts.history)
+    model.training = {k: v for k, v in parts.training.items() if k not in ("is_trained", "query")}
+    model.is_trained = True
+
+
+# in each of the processes -----------------------------------------------------------------------
+
+
+def work(folder: str) -> None:
+    """Train the model of a job; called by the launcher."""
+    place, rank = Path(folder), int(os.environ["RANK"])
+    try:
+        seed, parent, kind, parts, adata, train, validation, given = _read(place / JOB)
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        with default_seed(seed):
+            model = kind.from_parts(parts, adata)
+            device = pick_device(given.pop("device"))
+            model._run_training(train, validation, device=device, **given)
+        if is_first():
+            _write(place / RESULT, model._to_save())
+    except VivaceError as error:
+        _write(place / f"{ERROR}.{rank}", error)
+
+
+def _read(path: Path) -> Any:
+    with path.open("rb") as file:
+        return pickle.load(file)  # noqa: S301 - written for this by the same user's processes
+
+
+def _write(path: Path, value: Any) -> None:
+    beside = path.with_suffix(".partial")
+    beside.write_bytes(pickle.dumps(value))
+    beside.replace(path)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that waits for it is gone."""
+    while True:
+        try:
+            os.kill(parent, 0)
+        except OSError:
+            os._exit(1)
+        time.sleep(1.0)

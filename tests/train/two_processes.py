@@ -1,0 +1,189 @@
+"""What the tests of several processes run in each of them: ``python two_processes.py FOLDER``.
+
+A launcher's variables are in the environment. Every task answers a dict, which is written to
+FOLDER/<task>.<rank>.pt; the last one does not come back on all ranks.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
+from torch.distributions import Normal
+
+from model_table import CASES
+from vivace.errors import VivaceError
+
+RANK = int(os.environ.get("RANK", "0"))
+LAW = {"max_epochs": 10, "batch_size": 64, "lr": 3e-3, "progress": False, "seed": 1}
+LAW |= {"eps": 0.1}  # a gradient that is 0 but for rounding then moves nothing
+
+
+@contextmanager
+def no_draws() -> Iterator[None]:
+    """Inside, whatever is drawn is what it is on average, so that processes draw alike."""
+
+    def mean(self: Normal, shape: Any = ()) -> torch.Tensor:
+        return self.loc.expand(self._extended_shape(torch.Size(shape))).clone()
+
+    def zeros(*shape: Any, **options: Any) -> torch.Tensor:
+        return torch.zeros(*shape, **options)
+
+    with (
+        patch.object(Normal, "rsample", mean),
+        patch.object(Normal, "sample", mean),
+        patch.object(torch, "randn", zeros),
+        patch.object(torch, "rand", lambda *s, **o: torch.full(_shape(s), 0.4, **o)),
+        patch.object(torch, "rand_like", lambda x: torch.full_like(x, 0.4)),
+        patch.object(torch, "randint_like", lambda x, low, high: torch.full_like(x, low)),
+        patch.object(torch, "binomial", lambda n, p: n * p),
+    ):
+        yield
+
+
+def _shape(given: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(given[0]) if given and not isinstance(given[0], int) else given
+
+
+def build(name: str, *, draws: bool) -> Any:
+    """A model of the table; without draws, nothing is dropped and no spot simulated."""
+    case = CASES[name]
+    with patch.dict(os.environ, {"WORLD_SIZE": "1"}):  # a model that others are made from
+        model = case.build(case.data())
+    if not draws:
+        for module in model.module.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        model.module.augmentation = False
+    return model
+
+
+def state_of(model: Any) -> dict[str, Any]:
+    """Weights, losses and facts of a trained model."""
+    history = {name: frame.iloc[:, 0].tolist() for name, frame in model.history.items()}
+    weights = {k: v.clone() for k, v in model.module.state_dict().items()}
+    return {"weights": weights, "history": history, "training": model.training}
+
+
+def follow(name: str, *, draws: bool = False, **options: Any) -> dict[str, Any]:
+    """Train a model of the table."""
+    model = build(name, draws=draws)
+    given = {**CASES[name].train, **LAW, **options}
+    if draws:
+        model.train(**given)
+    else:
+        with no_draws():
+            model.train(**given)
+    return state_of(model)
+
+
+def scvi(**options: Any) -> Any:
+    model = build("SCVI", draws=False)
+    with no_draws():
+        model.train(**{**LAW, **options})
+    return model
+
+
+def error_of(call: Callable[[], Any]) -> dict[str, Any]:
+    """Type and text of the error that a call ends in."""
+    try:
+        call()
+    except VivaceError as error:
+        return {"type": type(error).__name__, "text": str(error)}
+    return {"type": "", "text": "no error"}
+
+
+def at_step(model: Any, number: int, do: Callable[[], Any]) -> Any:
+    """Let a model do something before one of its steps."""
+    steps = iter(range(10**6))
+    plain = model.module.on_step
+
+    def on_step(kl_weight: float) -> None:
+        plain(kl_weight)
+        if next(steps) == number:
+            do()
+
+    model.module.on_step = on_step
+    return model
+
+
+def interrupted() -> dict[str, Any]:
+    """Ctrl-C in the second process only."""
+    model = build("SCVI", draws=True)
+    if RANK == 1:
+        at_step(model, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    model.train(**LAW)
+    return state_of(model)
+
+
+def not_finite() -> dict[str, Any]:
+    """A loss that is not a number, in the second process only."""
+    model = build("SCVI", draws=True)
+    if RANK == 1:
+        at_step(model, 3, lambda: model.module.px_r.data.fill_(float("nan")))
+    before = {k: v.clone() for k, v in model.module.state_dict().items()}
+    error = error_of(lambda: model.train(**LAW))
+    after = model.module.state_dict()
+    unlike = [k for k in before if not torch.equal(before[k], after[k])]
+    return {**error, "unlike": unlike, "weights": after}
+
+
+def other_data() -> dict[str, Any]:
+    case = CASES["SCVI"]
+    adata = case.data()
+    if RANK == 1:
+        adata.X = adata.X * 2
+    return error_of(lambda: case.build(adata).train(**LAW))
+
+
+def killed(folder: Path) -> dict[str, Any]:
+    """The second process is gone in the middle of an epoch."""
+    model = build("SCVI", draws=True)
+    if RANK == 1:
+        at_step(model, 9, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    return error_of(lambda: model.train(**LAW, checkpoint=folder / "killed.ckpt"))
+
+
+def tasks(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    return {
+        **{f"law.{name}": lambda name=name: follow(name) for name in CASES},
+        "law.odd": lambda: follow("SCVI", batch_size=33),
+        "law.few": lambda: follow("SCVI", batch_size=256),
+        "draws.SCVI": lambda: follow("SCVI", draws=True),
+        "draws.ContrastiveVI": lambda: follow("ContrastiveVI", draws=True),
+        "stopping": lambda: follow(
+            "SCVI", draws=True, max_epochs=60, lr=0.1, early_stopping=True,
+            early_stopping_patience=2,
+        ),
+        "alone": lambda: follow("SCVI", devices=1, seed=RANK),
+        "half": lambda: follow("SCVI", checkpoint=folder / "two.ckpt", keep_best=False),
+        "interrupted": interrupted,
+        "not finite": not_finite,
+        "other option": lambda: error_of(lambda: scvi(lr=0.01 * (1 + RANK))),
+        "other data": other_data,
+        "other seed": lambda: error_of(lambda: scvi(seed=RANK)),
+        "too many": lambda: error_of(lambda: scvi(batch_size=3)),
+        "captured": lambda: error_of(lambda: scvi(cuda_graphs=True)),
+        "killed": lambda: killed(folder),
+        "after": lambda: error_of(lambda: scvi()),
+    }  # fmt: skip
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    for name, task in tasks(folder).items():
+        torch.save(task(), folder / f"{name}.{RANK}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
