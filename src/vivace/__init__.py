@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vivace import datasets, errors, likelihoods, metrics, modules
     from vivace._settings import settings
+    from vivace.data.collection import open_cells
     from vivace.models import (
         SCVI,
         SPLICEVI,
@@ -33,6 +34,7 @@ _LAZY = {
     "SysVI": "vivace.models.sysvi",
     "import_model": "vivace.models.table",
     "load": "vivace.models.table",
+    "open_cells": "vivace.data.collection",
     "settings": "vivace._settings",
     "datasets": "",
     "errors": "",
@@ -57,6 +59,7 @@ __all__ = [
     "load",
     "metrics",
     "modules",
+    "open_cells",
     "settings",
 ]
 

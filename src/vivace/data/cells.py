@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -14,10 +15,10 @@ from scipy import sparse
 from vivace._types import Keys, Minibatch
 from vivace.data.checks import check_object
 from vivace.data.columns import codes_in, column, numbers_of
+from vivace.data.facts import Facts
 from vivace.data.fingerprint import Fingerprint
 from vivace.data.matrices import (
     ROWS_AT_ONCE,
-    Facts,
     as_matrix,
     check_values,
     find_matrix,
@@ -27,7 +28,7 @@ from vivace.data.matrices import (
 )
 from vivace.data.schema import Field, Schema
 from vivace.data.selection import names_digest
-from vivace.data.sources import Rows, Source
+from vivace.data.sources import Layout, Rows, Source, hold
 from vivace.data.sources.normalise import TRANSFORMS
 from vivace.errors import InvalidDataError, missing_key, nearest
 from vivace.kernels import csr_tensor
@@ -101,6 +102,24 @@ class Cells:
         except KeyError:  # a layer or a column is gone: reading again says which
             return False
 
+    @property
+    def layout(self) -> Layout | None:
+        """How cells are best read from disk: whole blocks of all matrices; None in memory."""
+        found = [s.layout for s in self.sources.values() if s.layout is not None]
+        if not found:
+            return None
+        return Layout(max(each.block for each in found), min(each.pool for each in found))
+
+    def in_reading_order(self, rows: np.ndarray) -> np.ndarray:
+        """Rows whose order says nothing, as they are passed over most quickly."""
+        return rows if self.layout is None else np.sort(rows)
+
+    def held(self, rows: np.ndarray) -> Cells:
+        """The same cells, these rows of which are in memory."""
+        cells = copy(self)
+        cells.sources = {key: hold(source, rows) for key, source in self.sources.items()}
+        return cells
+
     def minibatch(self, rows: np.ndarray) -> Minibatch:
         """The tensors of these rows, in this order."""
         tensors = {
@@ -147,7 +166,7 @@ def read_columns(adata: Any, field: Field) -> np.ndarray:
     if field.kind == "index":
         return np.arange(n, dtype=np.int64)[:, None]
     if not field.columns:  # no key given: one category that holds all
-        return np.zeros((n, 1), dtype=np.int64)
+        return np.broadcast_to(np.int64(0), (n, 1))  # takes no memory
     if field.kind == "obsm":
         return obsm_values(adata, field.columns[0])
     found = [column(adata.obs, name, field.key) for name in field.columns]

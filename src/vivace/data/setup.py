@@ -19,7 +19,8 @@ from vivace.data.columns import (
     read_names,
     refuse_missing,
 )
-from vivace.data.matrices import Facts, read_matrix, warn_of_empty_cells
+from vivace.data.facts import Facts
+from vivace.data.matrices import read_matrix, warn_of_empty_cells
 from vivace.data.schema import Field, Schema
 
 

@@ -19,7 +19,7 @@ PLACE = "spatial"
 N_MARKERS = 10
 
 
-def write_spots(model: DestVI, folder: Path, matrix: Any, seed: int) -> dict[str, Any]:
+def write_spots(model: DestVI, folder: Path, seed: int) -> dict[str, Any]:
     """Write the tables of a model of spots.
 
     ``proportions.csv`` (share of each type in a spot's molecules), ``cell_proportions.csv`` (in its
@@ -32,8 +32,6 @@ def write_spots(model: DestVI, folder: Path, matrix: Any, seed: int) -> dict[str
         A trained DestVI model with its data.
     folder
         Of the tables.
-    matrix
-        (N, G) counts of the spots, of :func:`vivace.tables.counts.counts`.
     seed
         Seed of the draws.
 
@@ -52,7 +50,7 @@ def write_spots(model: DestVI, folder: Path, matrix: Any, seed: int) -> dict[str
         place = np.asarray(model.adata.obsm[PLACE])[:, :2]
         columns = list(layout.COORDINATES.columns)
         write_table(folder, layout.COORDINATES, pd.DataFrame(place, proportions.index, columns))
-    markers = marker_table(model, proportions, matrix=matrix)
+    markers = marker_table(model, proportions)
     write_table(folder, layout.MARKERS, markers.set_index(layout.MARKERS.index))
     return {
         "unit": "spots",
@@ -60,9 +58,7 @@ def write_spots(model: DestVI, folder: Path, matrix: Any, seed: int) -> dict[str
     }
 
 
-def marker_table(
-    model: DestVI, proportions: pd.DataFrame, n: int = N_MARKERS, *, matrix: Any = None
-) -> pd.DataFrame:
+def marker_table(model: DestVI, proportions: pd.DataFrame, n: int = N_MARKERS) -> pd.DataFrame:
     """Does a type lie where its markers are? One row a type and marker.
 
     Markers of a type are the genes that set its decoded expression ``p`` most apart from the highest of
@@ -76,8 +72,6 @@ def marker_table(
         (N, C) of :meth:`vivace.DestVI.get_proportions`.
     n
         Markers of a type at most.
-    matrix
-        (N, G) counts of the spots; default those of the model's data.
 
     Returns
     -------
@@ -86,7 +80,7 @@ def marker_table(
     sum of the type's markers.
     """
     profiles = np.maximum(type_profiles(model.module), 1e-12)  # (C, G)
-    matrix = counts(model) if matrix is None else matrix
+    matrix = counts(model, np.arange(model._cells().n_cells))
     totals = np.maximum(row_sums(matrix), 1)
     tables = []
     for c, label in enumerate(proportions.columns):

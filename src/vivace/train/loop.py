@@ -13,7 +13,7 @@ import torch
 
 from vivace._ranks import ALONE, Ranks, minibatches_divided
 from vivace._settings import own_session, seeded
-from vivace.errors import InvalidArgumentError, TrainingError
+from vivace.errors import InvalidArgumentError, TrainingError, VivaceError
 from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
@@ -186,8 +186,8 @@ class Trainer:
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training cells; returns its metrics.
 
-        If the loss stops being finite, or a second Ctrl-C breaks a step, the weights of the start of
-        the epoch are put back.
+        If the loss stops being finite, cells can no longer be read, or a second Ctrl-C breaks a step,
+        the weights of the start of the epoch are put back.
         """
         good = [tensor.detach().clone() for tensor in self._state()]
         try:
@@ -196,7 +196,7 @@ class Trainer:
             seed_draws(self.ranks, self.seed, epoch)
             with norms_over_all_parts(self.module), minibatches_divided(self.ranks):
                 return self._pass(epoch)
-        except (TrainingError, KeyboardInterrupt):
+        except (VivaceError, KeyboardInterrupt):
             for tensor, value in zip(self._state(), good, strict=True):
                 tensor.detach().copy_(value)
             self.module.eval()

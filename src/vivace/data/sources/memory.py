@@ -46,6 +46,8 @@ class MemorySource:
     array([2, 0], dtype=int32)
     """
 
+    layout = None
+
     def __init__(self, matrix: Any, columns: np.ndarray | None = None, where: str = "the matrix"):
         matrix = canonical(matrix, where)
         if sparse.issparse(matrix):
