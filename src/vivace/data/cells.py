@@ -28,7 +28,7 @@ from vivace.data.matrices import (
 )
 from vivace.data.schema import Field, Schema
 from vivace.data.selection import names_digest
-from vivace.data.sources import Layout, Rows, Source, hold
+from vivace.data.sources import Layout, MemorySource, Rows, Source, hold
 from vivace.data.sources.normalise import TRANSFORMS
 from vivace.errors import InvalidDataError, missing_key, nearest
 from vivace.kernels import csr_tensor
@@ -67,7 +67,9 @@ class Cells:
             else:
                 self.columns[field.key] = self._columns(adata, field)
         self._read_anew = {
-            key for key, source in self.sources.items() if source.shares(self._matrix(adata, key))
+            key
+            for key, source in self.sources.items()
+            if isinstance(source, MemorySource) and source.shares(self._matrix(adata, key))
         }
         self._read = Fingerprint.of(adata, schema, self._read_anew).holding()
 

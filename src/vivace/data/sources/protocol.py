@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -49,10 +49,6 @@ class Source(Protocol):
 
     def read(self, rows: np.ndarray) -> Rows:
         """The rows in the order asked for, repeats allowed."""
-        ...
-
-    def shares(self, matrix: Any) -> bool:
-        """Whether rows are read from the arrays of this very matrix, whatever they hold by then."""
         ...
 
     def values(self) -> Iterator[np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -51,9 +50,6 @@ class SomeRows:
         lengths[there] = np.diff(found.indptr)
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         return replace(found, shape=shape, indptr=indptr)
-
-    def shares(self, matrix: Any) -> bool:
-        return self._source.shares(matrix)
 
     def values(self) -> Iterator[np.ndarray]:
         return self._source.values()
