@@ -384,7 +384,7 @@ class BaseModel(ABC):
         if len(self.split.validation) == 0:
             return train, None
         held_out = cells.in_reading_order(self.split.validation)
-        return train, Loader(cells, held_out, max(options.batch_size, 256))
+        return train, Loader(cells, held_out, max(options.batch_size, DEFAULT_BATCH_SIZE))
 
     def _run_training(
         self,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vivace.analysis.deconvolution import type_profiles
+from vivace.data.sources.normalise import TARGET
 from vivace.models.destvi import DestVI
 from vivace.runs import layout
 from vivace.runs.write import write_table
@@ -90,7 +91,7 @@ def marker_table(model: DestVI, proportions: pd.DataFrame, n: int = N_MARKERS) -
         genes = genes[fold[genes] > 0]
         of_genes = matrix[:, genes]
         of_genes = of_genes.toarray() if hasattr(of_genes, "toarray") else of_genes
-        level = 1e4 * np.asarray(of_genes, dtype=float) / totals[:, None]
+        level = TARGET * np.asarray(of_genes, dtype=float) / totals[:, None]
         share = proportions[label].to_numpy()
         table = {
             "type": label,
