@@ -155,11 +155,11 @@ class ZippedLoader:
         streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
         steps = (_of_one_size({n: next(s) for n, s in streams.items()}) for _ in range(len(self)))
         shuffled = any(loader.shuffle for loader in self.loaders.values())
-        steps = self.part.cut(steps) if shuffled else self.part.deal(steps)
+        mine = self.part.cut(steps) if shuffled else self.part.deal(steps)
         pooled = min(loader.n_pooled() for loader in self.loaders.values())
         if pooled == 0:
-            return map(self._minibatches, steps)
-        return self._read_ahead(steps, pooled)
+            return map(self._minibatches, mine)
+        return self._read_ahead(mine, pooled)
 
     def share(self, rank: int, of: int) -> ZippedLoader:
         """For one of several processes, see :meth:`Loader.share`; pairs stay together."""
