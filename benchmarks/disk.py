@@ -47,7 +47,9 @@ def main() -> None:
         return
     sizes = [SMOKE] if args.smoke else args.cells
     args.folder.mkdir(parents=True, exist_ok=True)
-    print("| cells | where | epoch, s | against memory | reader, cells/s | latent, cells/s | peak, MB |")
+    print(
+        "| cells | where | epoch, s | against memory | reader, cells/s | latent, cells/s | peak, MB |"
+    )
     print("|---|---|---|---|---|---|---|")
     for n in sizes:
         for row in rows_of(n, args.formats, args.folder):

@@ -98,9 +98,9 @@ def together(call: Any, *args: Any) -> Any:
         return call(*args)
     except RuntimeError as error:  # of gloo and of nccl, which have none of their own
         msg = (
-            "another process of this run has ended, so that this one cannot go on (what it said is "
-            "above or in its own log). The last checkpoint is whole: start all processes again with "
-            f"resume= to go on from it. torch says: {str(error).splitlines()[0]}"
+            "another process of this run has ended, so that this one cannot go on. What it said is "
+            "above, or in its own log; the last checkpoint is whole: start all processes again with "
+            "resume= to go on from it"
         )
         raise TrainingError(msg) from error
 

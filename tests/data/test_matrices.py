@@ -257,12 +257,19 @@ def genes_turned(adata: anndata.AnnData) -> None:
     adata.var_names = adata.var_names[::-1]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [replaced, one_value, two_values_swapped, cells_filtered, batch_changed, genes_turned],
-)
-def test_a_question_is_answered_for_what_the_object_holds_now(change: Any):
-    adata = cells(sparse.csr_matrix((COUNTS + 1).astype("float32")))
+CHANGES = [replaced, one_value, two_values_swapped, cells_filtered, batch_changed, genes_turned]
+
+
+@pytest.mark.parametrize("small", [1 << 18, 8])
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_question_is_answered_for_what_the_object_holds_now(
+    change: Any, form: Any, small: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("vivace.data.fingerprint.SMALL", small)
+    monkeypatch.setattr("vivace.data.fingerprint.BLOCK", 16)
+    monkeypatch.setattr("vivace.data.fingerprint.LOOKED_AT", 2)
+    adata = cells(form((COUNTS + 1).astype("float32")))
     adata.obs["batch"] = ["a"] * 7 + ["b"] * 5
     SCVI.setup_anndata(adata, batch_key="batch")
     trained = SCVI(adata, n_hidden=8, n_latent=2, encode_covariates=True)

@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from _thread import interrupt_main
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,14 @@ from torch import nn
 
 import vivace
 from model_table import CASES
-from two_processes import LAW, build, follow, no_draws, scvi
+from two_processes import LAW, build, fine_labels, follow, no_draws, scvi
 from vivace import _ranks
 from vivace._ranks import ALONE, Ranks, minibatches_divided, variance_of_cells
 from vivace.data.shares import Share
 from vivace.errors import InvalidArgumentError, MissingDependencyError, TrainingError
 from vivace.models import launch
 from vivace.models.device import processes_of
-from vivace.train import ranks
+from vivace.train import by_rows, ranks
 from vivace.train.stopping import Interrupt
 
 HERE = Path(__file__).parent
@@ -100,6 +102,12 @@ def test_two_processes_with_half_a_minibatch_follow_one_with_the_whole(answers: 
     for key, values in one["history"].items():
         np.testing.assert_allclose(two["history"][key], values, rtol=1e-4, atol=1e-4, err_msg=key)
     assert_same_weights(two, answers(f"law.{name}", rank=1))
+
+
+def test_a_mean_over_some_of_the_cells_is_over_those_of_all_parts(answers: Answers):
+    two, one = answers("law.fine"), fine_labels()
+    for key, value in one["weights"].items():
+        np.testing.assert_allclose(two["weights"][key], value, rtol=1e-5, atol=1e-5, err_msg=key)
 
 
 def test_few_cells_are_one_minibatch_which_is_divided_too(answers: Answers):
@@ -262,6 +270,24 @@ def test_a_launcher_repeats_ctrl_c_and_the_user_does_too(monkeypatch):
         one_of_two._handle()
 
 
+# questions --------------------------------------------------------------------------------------
+
+
+def test_questions_by_ranges_of_rows_are_put_together_in_order(answers: Answers):
+    for rank, rows in ((0, [0, 1, 2]), (1, [3, 4, 5, 6])):
+        found = answers("rows", rank)
+        assert found["asked"].tolist() == rows
+        assert found["whole"].tolist() == [[2 * row] for row in range(7)]
+        assert found["table"]["row"].tolist() == list(range(5))
+        assert found["table"].index.tolist() == list("01234")
+        assert found["nothing"] is None
+        assert "2 processes cannot share 1 cells" in found["text"]
+
+
+def test_one_process_answers_all_rows():
+    assert by_rows(lambda rows: rows, 3).tolist() == [0, 1, 2]
+
+
 # parts ------------------------------------------------------------------------------------------
 
 
@@ -370,6 +396,31 @@ def test_an_error_of_the_processes_is_raised_here(tmp_path: Path):
     launch._write(tmp_path / f"{launch.ERROR}.0", TrainingError("another process has ended"))
     with pytest.raises(InvalidArgumentError, match="the reason"):
         launch._take(None, tmp_path, 2)
+
+
+def test_ctrl_c_goes_to_one_of_the_processes(tmp_path: Path):
+    """A child that ends well at its first Ctrl-C; before there is one, Ctrl-C ends the launcher."""
+    number = tmp_path / launch.NUMBER
+    wait = "import signal, time; signal.signal(signal.SIGINT, lambda *_: exit(0)); time.sleep(60)"
+    command = [
+        sys.executable,
+        "-c",
+        f"import os; open({str(number)!r}, 'w').write(str(os.getpid())); {wait}",
+    ]
+    ctrl_c = threading.Thread(target=lambda: (_until(number.is_file), interrupt_main()))
+    ctrl_c.start()
+    launch._run(command, 2, number)
+    ctrl_c.join()
+    number.unlink()
+    threading.Timer(0.3, interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        launch._run([sys.executable, "-c", wait], 2, number)
+
+
+def _until(there: Callable[[], bool]) -> None:
+    while not there():
+        time.sleep(0.01)
+    time.sleep(0.2)  # until the child listens
 
 
 def test_cells_that_cannot_be_handed_over():

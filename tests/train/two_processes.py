@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.distributions import Normal
 
+import vivace
 from model_table import CASES
 from vivace.errors import VivaceError
+from vivace.train import by_rows
 
 RANK = int(os.environ.get("RANK", "0"))
 LAW = {"max_epochs": 10, "batch_size": 64, "lr": 3e-3, "progress": False, "seed": 1}
@@ -65,6 +69,18 @@ def build(name: str, *, draws: bool) -> Any:
                 module.p = 0.0
         model.module.augmentation = False
     return model
+
+
+def fine_labels(**options: Any) -> dict[str, Any]:
+    """CondSCVI with a classifier, whose term is a mean over the cells with a known label."""
+    adata = CASES["CondSCVI"].data()
+    states = ["low" if state < 1 else "high" for state in adata.obs["state"]]
+    adata.obs["fine"] = [name if i % 3 else "unlabeled" for i, name in enumerate(states)]
+    vivace.CondSCVI.setup_anndata(adata, labels_key="cell_type", fine_labels_key="fine")
+    model = vivace.CondSCVI(adata, n_hidden=16, n_latent=3, dropout_rate=0.0)
+    with no_draws():
+        model.train(**{**LAW, **options})
+    return state_of(model)
 
 
 def state_of(model: Any) -> dict[str, Any]:
@@ -145,6 +161,23 @@ def other_data() -> dict[str, Any]:
     return error_of(lambda: case.build(adata).train(**LAW))
 
 
+def in_order() -> dict[str, Any]:
+    """A question by ranges of rows, as an array, a table and nothing."""
+    asked: list[np.ndarray] = []
+
+    def ask(rows: np.ndarray) -> np.ndarray:
+        asked.append(rows)
+        return rows[:, None] * 2
+
+    return {
+        "whole": by_rows(ask, 7),
+        "asked": asked[0],
+        "table": by_rows(lambda rows: pd.DataFrame({"row": rows}, index=rows.astype(str)), 5),
+        "nothing": by_rows(lambda rows: None, 5),
+        **error_of(lambda: by_rows(ask, 1)),
+    }
+
+
 def killed(folder: Path) -> dict[str, Any]:
     """The second process is gone in the middle of an epoch."""
     model = build("SCVI", draws=True)
@@ -156,6 +189,8 @@ def killed(folder: Path) -> dict[str, Any]:
 def tasks(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     return {
         **{f"law.{name}": lambda name=name: follow(name) for name in CASES},
+        "law.fine": fine_labels,
+        "rows": in_order,
         "law.odd": lambda: follow("SCVI", batch_size=33),
         "law.few": lambda: follow("SCVI", batch_size=256),
         "draws.SCVI": lambda: follow("SCVI", draws=True),

@@ -157,7 +157,6 @@ def run_fit(
 ) -> None:
     """Read, choose genes, train, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
-    from vivace._ranks import is_first
     from vivace.models.table import MODELS
     from vivace.tables import save_run
 
@@ -180,8 +179,6 @@ def run_fit(
         model = model_class(cells, **options)
         say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
         model.train(**train)
-        if not is_first():
-            return  # the first of several processes writes the run
         say(outcome(model.training))
         save_run(model, out, source=source, colour_by=values["colour"] or None, notes=notes)
     say(

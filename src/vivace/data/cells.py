@@ -21,13 +21,14 @@ from vivace.data.matrices import (
     ROWS_AT_ONCE,
     as_matrix,
     check_values,
+    find_matrix,
     read_matrix,
     row_blocks,
     row_totals,
 )
 from vivace.data.schema import Field, Schema
 from vivace.data.selection import names_digest
-from vivace.data.sources import Layout, Rows, Source, hold
+from vivace.data.sources import Layout, MemorySource, Rows, Source, hold
 from vivace.data.sources.normalise import TRANSFORMS
 from vivace.errors import InvalidDataError, missing_key, nearest
 from vivace.kernels import csr_tensor
@@ -65,7 +66,12 @@ class Cells:
                 self.sources[field.key] = self._open(adata, field)
             else:
                 self.columns[field.key] = self._columns(adata, field)
-        self._read = Fingerprint.of(adata, schema)
+        self._read_anew = {
+            key
+            for key, source in self.sources.items()
+            if isinstance(source, MemorySource) and source.shares(self._matrix(adata, key))
+        }
+        self._read = Fingerprint.of(adata, schema, self._read_anew).holding()
 
     @staticmethod
     def _check(adata: Any) -> None:
@@ -74,6 +80,12 @@ class Cells:
     def _open(self, adata: Any, field: Field) -> Source:
         columns = align_genes(adata.var_names, self.schema.var_names)
         return read_matrix(adata, layer_of(field), field.expected, columns=columns)[0]
+
+    def _matrix(self, data: Any, key: str) -> Any:
+        field = self.schema.field(key)
+        assert field is not None
+        part = data.mod[field.modality] if field.modality else data
+        return find_matrix(part, layer_of(field))
 
     @cached_property
     def digest(self) -> str:
@@ -88,7 +100,7 @@ class Cells:
         if data is not self.data:
             return False
         try:
-            return self._read.same(Fingerprint.of(data, self.schema))
+            return self._read.same(Fingerprint.of(data, self.schema, self._read_anew))
         except KeyError:  # a layer or a column is gone: reading again says which
             return False
 

@@ -37,8 +37,8 @@ class Share:
         Examples
         --------
         >>> rows = np.array([5, 6, 7])
-        >>> [list(map(list, Share(rank, 2).cut(iter([rows])))) for rank in (0, 1)]
-        [[[5, 7]], [[6, 5]]]
+        >>> [next(Share(rank, 2).cut(iter([rows]))).tolist() for rank in (0, 1)]
+        [[5, 7], [6, 5]]
         """
         return steps if self.of == 1 else map(self._cut, steps)
 

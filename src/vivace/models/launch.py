@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from vivace.train.history import History
 from vivace.train.ranks import launched
 
 JOB, RESULT, ERROR = "job.pickle", "result.pickle", "error.pickle"
+NUMBER = "pid"
+"""File with the number of the first process, once it trains."""
 WORK = "import sys; from vivace.models.launch import work; work(sys.argv[1])"
 
 
@@ -84,7 +87,7 @@ def train_in_processes(
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         folder = Path(name)
         _write_job(folder / JOB, (settings.seed, os.getpid(), *job), n)
-        _run(_command(n, folder))
+        _run(_command(n, folder), n, folder / NUMBER)
         _take(model, folder, n)
 
 
@@ -105,20 +108,21 @@ def _command(n: int, folder: Path) -> list[str]:
     return [*launcher, "--nproc-per-node", str(n), sys.executable, "-c", WORK, str(folder)]
 
 
-def _run(command: list[str]) -> None:
-    """Run the launcher; a Ctrl-C is passed on, and ends the training with the best so far."""
-    n = int(command[command.index("--nproc-per-node") + 1])
+def _run(command: list[str], n: int, number: Path) -> None:
+    """Run the launcher. A first Ctrl-C goes to one of the processes, which all end with the best so far."""
     threads = max(1, (os.cpu_count() or 1) // n)
     path = os.pathsep.join(entry for entry in sys.path if entry)
     env = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path}
     child = subprocess.Popen(command, env=env, start_new_session=True)
     try:
-        while child.poll() is None:
-            try:
-                child.wait()
-            except KeyboardInterrupt:
-                if child.poll() is None:
-                    child.send_signal(signal.SIGINT)
+        try:
+            child.wait()
+        except KeyboardInterrupt:
+            if not number.is_file():  # nothing is learned yet
+                raise
+            with suppress(ProcessLookupError):
+                os.kill(int(number.read_text()), signal.SIGINT)
+            child.wait()
     finally:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
@@ -154,10 +158,12 @@ def work(folder: str) -> None:
         with default_seed(seed):
             model = kind.from_parts(parts, adata)
             device = pick_device(given.pop("device"))
+            if rank == 0:
+                (place / NUMBER).write_text(str(os.getpid()))
             model._run_training(train, validation, device=device, **given)
         if is_first():
             _write(place / RESULT, model._to_save())
-    except VivaceError as error:
+    except (VivaceError, KeyboardInterrupt) as error:
         _write(place / f"{ERROR}.{rank}", error)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from vivace._ranks import is_first
 from vivace._settings import seeded
 from vivace.errors import NotTrainedError
 from vivace.models.base import BaseModel
@@ -44,7 +45,7 @@ VERSIONS = ("vivace", "torch", "numpy", "anndata")
 def save_run(
     model: BaseModel, run: str | Path, *, reference: BaseModel | None = None, **words: Any
 ) -> Path:
-    """Save a trained model as a run folder, then write its tables.
+    """Save a trained model as a run folder, then write its tables; of several processes the first does.
 
     The model takes the place of what was there in one step, before the tables are made: a table that
     fails does not cost the model.
@@ -82,6 +83,8 @@ def save_run(
     """
     check_trained(model)
     run = Path(run)
+    if not is_first():
+        return run
     with new_run(run) as folder:
         model.save(folder)
         if reference is not None:

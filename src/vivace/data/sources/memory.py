@@ -81,6 +81,12 @@ class MemorySource:
             for start in range(0, len(m), step):
                 yield self._dense_columns(m[start : start + step])
 
+    def shares(self, matrix: Any) -> bool:
+        """Whether rows are read from the arrays of this very matrix, whatever they hold by then."""
+        own = self._matrix.data if sparse.issparse(self._matrix) else self._matrix
+        theirs = matrix.data if sparse.issparse(matrix) else matrix
+        return isinstance(theirs, np.ndarray) and np.may_share_memory(own, theirs)
+
     def _dense_columns(self, block: np.ndarray) -> np.ndarray:
         return block if self._columns is None else block[:, self._columns]
 
