@@ -260,6 +260,16 @@ def test_genes_are_chosen_as_in_memory_and_in_the_same_pass_as_the_facts(
     assert read_matrix(adata, None, "whole")[1].largest == COUNTS.max()
 
 
+def test_what_is_known_of_some_genes_is_not_taken_for_all(tmp_path: Path):
+    import vivace
+
+    backed(COUNTS, tmp_path)
+    least = COUNTS.max(axis=0).argmin()
+    few = vivace.open_cells(tmp_path / "a.h5ad", genes=[str(least)])
+    variable_genes(few, 1)
+    assert look_at(vivace.open_cells(tmp_path / "a.h5ad").X.source()).largest == COUNTS.max()
+
+
 def test_counts_of_raw_are_chosen_by_name_without_reading(tmp_path: Path):
     full = anndata.AnnData(sparse.csr_matrix(COUNTS))
     full.obs_names = [f"c{i}" for i in range(60)]

@@ -101,19 +101,23 @@ def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vivace.data.sources.disk.BLOCKS_IN_POOL", 16)
 
 
-def test_training_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path, small_pools: None):
+@pytest.mark.parametrize("minutes", [None, 1e-9])
+def test_training_that_was_killed_goes_on_to_the_same_bits(
+    tmp_path: Path, small_pools: None, minutes: float | None
+):
+    plan = {**TRAIN, "checkpoint_every_n_minutes": minutes}
     stored = on_disk(sorted_cells(), tmp_path, "opened")
     whole = scvi_of(stored)
-    whole.train(max_epochs=4, **TRAIN)
+    whole.train(max_epochs=4, **plan)
 
     def stop(step: int) -> None:
         if step == 27:
             raise Stop
 
     with pytest.raises(Stop):
-        on_steps(scvi_of(stored), stop).train(max_epochs=4, checkpoint=tmp_path / "now", **TRAIN)
+        on_steps(scvi_of(stored), stop).train(max_epochs=4, checkpoint=tmp_path / "now", **plan)
     resumed = scvi_of(stored)
-    resumed.train(max_epochs=4, resume=tmp_path / "now", **TRAIN)
+    resumed.train(max_epochs=4, resume=tmp_path / "now", **plan)
     for name, value in whole.module.state_dict().items():
         np.testing.assert_array_equal(value, resumed.module.state_dict()[name])
 

@@ -89,6 +89,7 @@ def choose_genes(adata: Any, genes: Any) -> Any:
     import anndata
 
     at = name_positions(genes, adata.var_names, "genes", "gene")
+    assert at is not None
     chosen = {
         layer: (adata.X if layer is None else adata.layers[layer])[:, at]
         if matrix is None

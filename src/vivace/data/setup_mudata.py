@@ -70,14 +70,14 @@ def splicing_schema(
     _, of_junctions = read_matrix(junctions, counts_layer, "counts", argument="junc_counts_layer")
     events = event_ids(junctions, event_key)
     codes = np.unique(events, return_inverse=True)[1]
-    derived = {
+    there = {
         "totals": _given_or_there(
             junctions, atse_counts_layer, (TOTAL_LAYER,), "atse_counts_layer"
         ),
         "ratios": _given_or_there(junctions, junc_ratio_layer, (), "junc_ratio_layer"),
         "mask": _given_or_there(junctions, psi_mask_layer, MASK_LAYERS, "psi_mask_layer"),
     }
-    derived = {what: layer for what, layer in derived.items() if layer is not None}
+    derived = {what: layer for what, layer in there.items() if layer is not None}
     n_empty, reads = look_at_events(junctions, counts_layer, codes, derived)
     kept = kept_junctions(codes, drop_singletons=drop_singletons)
     warn_of_splicing(junctions, n_empty, reads, event_key, whole=of_junctions.whole)
