@@ -118,13 +118,16 @@ class CondSCVI(BaseModel):
     ) -> None:
         """Say which parts of an AnnData the model uses; kept under ``adata.uns["vivace"]``.
 
+        Without ``labels_key`` all cells are of one type.
+
         Parameters
         ----------
         adata
             Cells by genes, raw counts. Nothing but ``.uns["vivace"]`` is written.
-        batch_key, labels_key
-            Columns of ``adata.obs``; ``labels_key`` holds the cell types. Without it all cells are of
-            one type.
+        batch_key
+            Column of ``adata.obs`` with the batch.
+        labels_key
+            Column of ``adata.obs`` with the cell types, within which the model tells states apart.
         fine_labels_key
             Column of ``adata.obs`` with sub-types, for a classifier of states.
         layer
