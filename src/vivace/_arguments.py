@@ -118,7 +118,7 @@ RULES: dict[str, Range] = {
         "n_epochs_kl_warmup n_steps_kl_warmup early_stopping_patience early_stopping_warmup_epochs",
         FROM_ZERO,
     ),
-    **_each("lr eps max_grad_norm", POSITIVE),
+    **_each("lr eps max_grad_norm checkpoint_every_n_minutes", POSITIVE),
     **_each("weight_decay early_stopping_min_delta", WEIGHT),
     **_each("kl_warmup_fraction", Range(0, 1)),
     **_each("batch_norm_momentum train_size", Range(0, 1, above=True)),

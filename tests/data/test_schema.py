@@ -147,11 +147,13 @@ def test_bad_input_is_a_clear_error_and_leaves_the_object_alone(case: str):
     assert "vivace" not in adata.uns
 
 
-def test_a_backed_object_is_refused(tmp_path):
+def test_a_backed_object_is_described_as_one_in_memory(tmp_path):
     make().write_h5ad(tmp_path / "a.h5ad")
     adata = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    with pytest.raises(InvalidDataError, match="to_memory"):
-        SCVI.setup_anndata(adata)
+    SCVI.setup_anndata(adata)
+    loaded = anndata.read_h5ad(tmp_path / "a.h5ad")
+    SCVI.setup_anndata(loaded)
+    assert adata.uns["vivace"] == loaded.uns["vivace"]
     adata.file.close()
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import sparse
 
+from forms_on_disk import STORED
 from vivace.data.cells import to_tensor
-from vivace.data.sources import MemorySource
+from vivace.data.sources import LazyMatrix, MemorySource, Source, on_disk, open_source
 
 RNG = np.random.default_rng(0)
 COUNTS = RNG.poisson(0.15, (20, 7))
-FORMS: dict[str, Callable] = {
+MEMORY: dict[str, Callable] = {
     "csr": sparse.csr_matrix,
     "csr array": sparse.csr_array,
     "csc": sparse.csc_matrix,
@@ -24,27 +26,63 @@ FORMS: dict[str, Callable] = {
 TYPES = ["float32", "float64", "int64", "int32", "uint8", "bool"]
 
 
-@pytest.fixture(params=FORMS)
+@pytest.fixture(params=MEMORY)
 def form(request: pytest.FixtureRequest) -> Callable:
-    return FORMS[request.param]
+    return MEMORY[request.param]
+
+
+@pytest.fixture(params=[*MEMORY, *STORED, "several files"])
+def source_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable:
+    """``f(matrix, columns)``: the source of a matrix that is kept in one of the ways there are."""
+
+    def make(matrix: np.ndarray, columns: np.ndarray | None = None) -> Source:
+        if request.param in MEMORY:
+            return open_source(MEMORY[request.param](matrix), columns)
+        if request.param in STORED:
+            return open_source(STORED[request.param](matrix, tmp_path / "x"), columns)
+        return several_files(matrix, columns, tmp_path)
+
+    return make
+
+
+def several_files(matrix: np.ndarray, columns: np.ndarray | None, folder: Path) -> Source:
+    """The rows in three files of three kinds, one of which holds no cell that is asked for."""
+    cuts = [(0, 3, "h5ad csr"), (3, 11, "zarr v3 csr"), (11, len(matrix), "h5ad dense")]
+    parts = [
+        on_disk(STORED[kind](matrix[start:stop], folder / f"{start}")).parts[0]
+        for start, stop, kind in cuts
+    ]
+    return open_source(LazyMatrix(parts), columns)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("rows", [[3, 1, 1, 19], [], list(range(20))])
-def test_rows_in_the_order_asked_for(form: Callable, dtype: str, rows: list[int]):
+def test_rows_in_the_order_asked_for(source_of: Callable, dtype: str, rows: list[int]):
     matrix = COUNTS.astype(dtype)
-    source = MemorySource(form(matrix))
+    source = source_of(matrix)
     assert source.shape == (20, 7)
     tensor = to_tensor(source.read(np.array(rows, dtype=np.int64)))
     assert str(tensor.dtype) == "torch.float32"
     np.testing.assert_array_equal(tensor.to_dense().numpy(), matrix[rows].astype(np.float32))
 
 
-def test_columns_are_chosen_and_ordered(form: Callable):
-    source = MemorySource(form(COUNTS), columns=np.array([5, 0]))
+def test_columns_are_chosen_and_ordered(source_of: Callable):
+    source = source_of(COUNTS, np.array([5, 0]))
     assert source.shape == (20, 2)
     np.testing.assert_array_equal(
         to_tensor(source.read(np.arange(20))).to_dense().numpy(), COUNTS[:, [5, 0]]
+    )
+
+
+def test_values_are_all_there_once(source_of: Callable):
+    values = np.concatenate([piece.ravel() for piece in source_of(COUNTS).values()])
+    np.testing.assert_array_equal(np.sort(values[values != 0]), np.sort(COUNTS[COUNTS != 0]))
+
+
+def test_a_full_dense_matrix_stays_dense_wherever_it_lies(source_of: Callable):
+    source = source_of(COUNTS + 1.0)
+    np.testing.assert_array_equal(
+        to_tensor(source.read(np.arange(3, 20))).to_dense().numpy(), COUNTS[3:] + 1
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import count
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from vivace.data.columns import categories_of, column
-from vivace.data.matrices import ROWS_AT_ONCE, as_matrix, read_matrix, row_blocks
-from vivace.data.sources import Source
+from vivace.data.facts import Watched, are_known
+from vivace.data.matrices import ROWS_AT_ONCE, as_matrix, find_matrix, read_matrix
+from vivace.data.sources import Source, on_disk
 from vivace.data.sources.normalise import log_normalise
 from vivace.errors import InvalidArgumentError
 
@@ -58,28 +59,50 @@ def variable_genes(
     if n_top < 1:
         msg = f"n_top={n_top} must be >= 1"
         raise InvalidArgumentError(msg)
-    source, _ = read_matrix(adata, layer, "counts")
     if batch_key is None:
         codes = np.zeros(adata.n_obs, dtype=np.int64)
     else:
         batches = column(adata.obs, batch_key, "batch_key", "adata.obs")
         codes, _ = categories_of(batches, batch_key, "batch_key")
     mask = np.zeros(adata.n_vars, dtype=bool)
-    mask[np.argsort(-variance_within(source, codes), kind="stable")[:n_top]] = True
+    mask[np.argsort(-_variance(adata, layer, codes), kind="stable")[:n_top]] = True
     return mask
 
 
-def variance_within(source: Source, codes: np.ndarray) -> np.ndarray:
+def _variance(adata: Any, layer: str | None, codes: np.ndarray) -> np.ndarray:
+    """Variance within groups of counts, which are checked before; of a file, in the same pass."""
+    lazy = on_disk(find_matrix(adata, layer))
+    in_one_pass = (
+        lazy is not None
+        and all(part.columns is None for part in lazy.parts)
+        and not are_known(lazy.source())
+        and (codes >= 0).all()
+    )
+    if lazy is None or not in_one_pass:
+        return variance_within(read_matrix(adata, layer, "counts")[0], codes)
+    watched = Watched(lazy.source())
+    with np.errstate(all="ignore"):  # what is no count is refused when all of it is known
+        variance = variance_within(watched, codes, watched.blocks())
+    watched.remember()
+    read_matrix(adata, layer, "counts")
+    return variance
+
+
+def variance_within(
+    source: Source, codes: np.ndarray, blocks: Iterable[np.ndarray] | None = None
+) -> np.ndarray:
     """Variance of each gene's log-normalised counts inside groups, (G,), in one pass over the cells.
 
-    Averaged over the groups by their number of cells; cells of code -1 are in none.
+    Averaged over the groups by their number of cells; cells of code -1 are in none. ``blocks`` are
+    the rows to read together, if not any are as good.
     """
     n_groups = int(codes.max(initial=0)) + 1
     sums, squares = np.zeros((2, n_groups, source.shape[1]))
     rows = np.flatnonzero(codes >= 0)
-    for start, block in zip(count(0, ROWS_AT_ONCE), row_blocks(source, rows), strict=False):
-        chosen = rows[start : start + ROWS_AT_ONCE]
-        values = as_matrix(log_normalise(block)).astype(np.float64)
+    if blocks is None:
+        blocks = (rows[at : at + ROWS_AT_ONCE] for at in range(0, len(rows), ROWS_AT_ONCE))
+    for chosen in blocks:
+        values = as_matrix(log_normalise(source.read(chosen))).astype(np.float64)
         groups = sparse.csr_array(
             (np.ones(len(chosen)), (codes[chosen], np.arange(len(chosen)))), (n_groups, len(chosen))
         )

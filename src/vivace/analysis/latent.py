@@ -46,7 +46,8 @@ def latent_mean(module: BaseModule, batches: Minibatches, mc_samples: int = 5000
     For a logistic normal latent space, the average over ``mc_samples`` draws.
     """
     if getattr(module, "latent_distribution", "normal") == "normal":
-        return latent_distribution(module, batches)[0]
+        means = [infer(module, tensors)["qz"].loc for tensors in batches]
+        return torch.cat(means).cpu().numpy()
     means = [_softmax_mean(infer(module, t)["qz"], mc_samples) for t in batches]
     return torch.cat(means).cpu().numpy()
 

@@ -75,7 +75,9 @@ def refuse_repeated(given: Sequence[Any]) -> None:
 
 
 def at_home(value: Any) -> Any:
-    """A path with ``~`` as the home folder, which shells leave alone in ``--out=~/run``."""
+    """A path with ``~`` as the home folder, which shells leave alone in ``--out=~/run``; or several."""
+    if isinstance(value, list):
+        return [at_home(each) for each in value]
     if not isinstance(value, Path):
         return value
     try:

@@ -62,8 +62,10 @@ def counted(cells: AnnData, layer: str | None) -> AnnData:
 
 
 def with_genes(cells: AnnData, genes: Any, layer: str | None) -> AnnData:
-    """A copy of the cells with some genes, by name or mask, in this order; of :func:`counted` cells."""
-    chosen = cells[:, genes].copy()
+    """The cells with some genes, by name or mask, in this order; of :func:`counted` cells."""
+    from vivace.data.collection import choose_genes
+
+    chosen = choose_genes(cells, genes)
     if in_raw(cells, layer):
         chosen.raw = chosen
     return chosen

@@ -10,7 +10,8 @@ import pandas as pd
 from vivace._files import replacing
 from vivace.cli.columns import check_needed
 from vivace.cli.counts import whole_counts
-from vivace.cli.files import check_new_file, read_cells_of
+from vivace.cli.files import check_new_file
+from vivace.cli.large import read_cells_of
 from vivace.cli.latent import cells_for
 from vivace.cli.words import say, several
 from vivace.errors import InvalidArgumentError, UnsupportedError

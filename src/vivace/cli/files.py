@@ -16,8 +16,6 @@ from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyErro
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from vivace.models.base import BaseModel
-
 PAIRED = ".h5mu"
 RESERVED = "_index"
 """A name that anndata keeps for itself and does not write as a column; SeuratDisk's files have it."""
@@ -76,12 +74,6 @@ def read(path: Path, ending: str, how: str, reader: Callable[[Path], Any]) -> An
 def read_any_cells(path: Path) -> Any:
     """Read an .h5ad or .h5mu file, as its name says."""
     return read_paired_cells(path) if path.suffix.lower() == PAIRED else read_cells(path)
-
-
-def read_cells_of(model: BaseModel, path: Path) -> Any:
-    """Read the kind of file that a model's cells come in: .h5mu where it knows several modalities."""
-    paired = "modalities" in model.schema.setup_args
-    return read_paired_cells(path) if paired else read_cells(path)
 
 
 def write_cells(cells: Any, out: Path) -> None:

@@ -13,7 +13,8 @@ from typer.core import TyperGroup
 from vivace.cli.columns import check_columns, check_needed, populations
 from vivace.cli.command import Command
 from vivace.cli.counts import counted, whole_counts, with_genes
-from vivace.cli.files import read_cells, read_paired_cells
+from vivace.cli.files import read_paired_cells
+from vivace.cli.large import read_files
 from vivace.cli.options import asked_later, from_dataclass, from_signature, parameter, with_options
 from vivace.cli.words import say, several
 from vivace.errors import InvalidArgumentError, nearest
@@ -128,7 +129,7 @@ def fit_parameters(fit: Fit) -> list[Any]:
     describe = getattr(model, fit.setup)
     setup = from_signature(describe, describe.__doc__, data)
     options = [
-        cells_argument(".h5mu" if fit.paired else ".h5ad"),
+        *([CELLS_PAIRED] if fit.paired else [CELLS, ON_DISK]),
         *FILES,
         *fit.own,
         *(asked_later(p) if p.name in fit.needs else p for p in setup),
@@ -143,16 +144,16 @@ def fit_parameters(fit: Fit) -> list[Any]:
     ]
     likelihoods = ", ".join(f'"{name}"' for name in model.likelihoods)
     for one in options:
-        if one.name in PLAIN_HELP:
+        if one.name in fit.needs:  # the model's own words say what it needs the column for
+            one.annotation.__metadata__[0].help += REQUIRED
+        elif one.name in PLAIN_HELP:
             text = PLAIN_HELP[one.name].format(likelihoods=likelihoods)
             one.annotation.__metadata__[0].help = text
-        if one.name in fit.needs:
-            one.annotation.__metadata__[0].help += REQUIRED
     return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
 
 
 def run_fit(
-    fit: Fit, *, data: Path, out: Path, overwrite: bool, allow_fractions: bool, **values: Any
+    fit: Fit, *, data: Any, out: Path, overwrite: bool, allow_fractions: bool, **values: Any
 ) -> None:
     """Read, choose genes, train, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
@@ -161,9 +162,12 @@ def run_fit(
 
     model_class = MODELS[fit.model]
     own = {p.name: values.pop(p.name) for p in fit.own}
+    on_disk = values.pop("on_disk", None)
     setup, options, train = split_values(model_class, values, fit.setup)
-    cells = read_paired_cells(data) if fit.paired else read_cells(data)
-    say(f"Read {size(cells)} from {data.name}.")
+    files = [data] if fit.paired else data
+    cells = read_paired_cells(data) if fit.paired else read_files(data, on_disk)
+    source = ", ".join(path.name for path in files)
+    say(f"Read {size(cells)} from {source}.")
     check_needed({name: values[name] for name in fit.needs}, cells.obs)
     check_columns("colour", values["colour"], cells.obs)
     train |= fit.own_train(cells, own)
@@ -176,10 +180,10 @@ def run_fit(
         say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
         model.train(**train)
         say(outcome(model.training))
-        save_run(model, out, source=data.name, colour_by=values["colour"] or None, notes=notes)
+        save_run(model, out, source=source, colour_by=values["colour"] or None, notes=notes)
     say(
         f"Wrote {out}/\nNext: vivace report {out}\n"
-        f"      vivace latent {out} {data} --out FILE{data.suffix}"
+        f"      vivace latent {out} {files[0]} --out FILE{'.h5mu' if fit.paired else '.h5ad'}"
     )
 
 
@@ -232,12 +236,6 @@ def outcome(training: dict[str, Any]) -> str:
     return f"Trained {epochs}{stopped} on {training['device']} in {training['seconds']:.1f} s."
 
 
-def cells_argument(ending: str) -> Any:
-    """The file of cells, as the first word after the model."""
-    text = f"File with raw counts ({ending})."
-    return parameter("data", Annotated[Path, typer.Argument(metavar="CELLS", help=text)])
-
-
 AllowFractions = Annotated[
     bool,
     typer.Option(
@@ -245,6 +243,33 @@ AllowFractions = Annotated[
         help="Go on with counts that are not whole numbers, such as corrected ones.",
     ),
 ]
+CELLS_PAIRED = parameter(
+    "data",
+    Annotated[Path, typer.Argument(metavar="CELLS", help="File with raw counts (.h5mu).")],
+)
+CELLS = parameter(
+    "data",
+    Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CELLS...",
+            help="File with raw counts (.h5ad, or a .zarr folder); of several, the genes that all have.",
+        ),
+    ],
+)
+ON_DISK = parameter(
+    "on_disk",
+    Annotated[
+        bool | None,
+        typer.Option(
+            "--on-disk/--in-memory",
+            help="Read counts as they are needed, or all at once. Default: on disk if the files are "
+            "large for the memory of this machine.",
+            rich_help_panel=PANELS[0],
+        ),
+    ],
+    None,
+)
 FILES = [
     parameter("out", Annotated[Path, typer.Option(help="Run folder to write.")]),
     parameter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -14,19 +15,20 @@ from scipy import sparse
 from vivace._types import Keys, Minibatch
 from vivace.data.checks import check_object
 from vivace.data.columns import codes_in, column, numbers_of
+from vivace.data.facts import Facts
 from vivace.data.fingerprint import Fingerprint
 from vivace.data.matrices import (
     ROWS_AT_ONCE,
-    Facts,
     as_matrix,
     check_values,
+    find_matrix,
     read_matrix,
     row_blocks,
     row_totals,
 )
 from vivace.data.schema import Field, Schema
 from vivace.data.selection import names_digest
-from vivace.data.sources import Rows, Source
+from vivace.data.sources import Layout, MemorySource, Rows, Source, hold
 from vivace.data.sources.normalise import TRANSFORMS
 from vivace.errors import InvalidDataError, missing_key, nearest
 from vivace.kernels import csr_tensor
@@ -64,7 +66,12 @@ class Cells:
                 self.sources[field.key] = self._open(adata, field)
             else:
                 self.columns[field.key] = self._columns(adata, field)
-        self._read = Fingerprint.of(adata, schema)
+        self._read_anew = {
+            key
+            for key, source in self.sources.items()
+            if isinstance(source, MemorySource) and source.shares(self._matrix(adata, key))
+        }
+        self._read = Fingerprint.of(adata, schema, self._read_anew).holding()
 
     @staticmethod
     def _check(adata: Any) -> None:
@@ -73,6 +80,12 @@ class Cells:
     def _open(self, adata: Any, field: Field) -> Source:
         columns = align_genes(adata.var_names, self.schema.var_names)
         return read_matrix(adata, layer_of(field), field.expected, columns=columns)[0]
+
+    def _matrix(self, data: Any, key: str) -> Any:
+        field = self.schema.field(key)
+        assert field is not None
+        part = data.mod[field.modality] if field.modality else data
+        return find_matrix(part, layer_of(field))
 
     @cached_property
     def digest(self) -> str:
@@ -87,9 +100,27 @@ class Cells:
         if data is not self.data:
             return False
         try:
-            return self._read.same(Fingerprint.of(data, self.schema))
+            return self._read.same(Fingerprint.of(data, self.schema, self._read_anew))
         except KeyError:  # a layer or a column is gone: reading again says which
             return False
+
+    @property
+    def layout(self) -> Layout | None:
+        """How cells are best read from disk: whole blocks of all matrices; None in memory."""
+        found = [s.layout for s in self.sources.values() if s.layout is not None]
+        if not found:
+            return None
+        return Layout(max(each.block for each in found), min(each.pool for each in found))
+
+    def in_reading_order(self, rows: np.ndarray) -> np.ndarray:
+        """Rows whose order says nothing, as they are passed over most quickly."""
+        return rows if self.layout is None else np.sort(rows)
+
+    def held(self, rows: np.ndarray) -> Cells:
+        """The same cells, these rows of which are in memory."""
+        cells = copy(self)
+        cells.sources = {key: hold(source, rows) for key, source in self.sources.items()}
+        return cells
 
     def minibatch(self, rows: np.ndarray) -> Minibatch:
         """The tensors of these rows, in this order."""
@@ -137,7 +168,7 @@ def read_columns(adata: Any, field: Field) -> np.ndarray:
     if field.kind == "index":
         return np.arange(n, dtype=np.int64)[:, None]
     if not field.columns:  # no key given: one category that holds all
-        return np.zeros((n, 1), dtype=np.int64)
+        return np.broadcast_to(np.int64(0), (n, 1))  # takes no memory
     if field.kind == "obsm":
         return obsm_values(adata, field.columns[0])
     found = [column(adata.obs, name, field.key) for name in field.columns]

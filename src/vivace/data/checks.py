@@ -6,12 +6,14 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from vivace.data.sources import places
 from vivace.errors import InvalidDataError, VivaceWarning
 
 
 def check_object(data: Any, argument: str = "adata") -> None:
-    """Refuse what is no AnnData, views, backed objects, empty objects and duplicate names.
+    """Refuse what is no AnnData, views, empty objects and duplicate names.
 
     Raises
     ------
@@ -24,9 +26,6 @@ def check_object(data: Any, argument: str = "adata") -> None:
     if getattr(data, "is_view", False):
         msg = f"{argument} is a view of another object; make it an object of its own with adata.copy()"
         raise InvalidDataError(msg)
-    if getattr(data, "isbacked", False):
-        msg = f"{argument} is backed by a file; load it with adata.to_memory()"
-        raise InvalidDataError(msg)
     if data.n_obs == 0 or data.n_vars == 0:
         msg = (
             f"{argument} has {data.n_obs} cells and {data.n_vars} genes; "
@@ -37,10 +36,15 @@ def check_object(data: Any, argument: str = "adata") -> None:
         (data.var_names, "gene", "adata.var_names_make_unique()"),
         (data.obs_names, "cell", "adata.obs_names_make_unique()"),
     ):
-        if not names.is_unique:
+        if not are_unique(names, keep=not places(data.X)):
             twice = names[names.duplicated()][0]
             msg = f'{argument} has duplicate {what} names (such as "{twice}"); call {mend}'
             raise InvalidDataError(msg)
+
+
+def are_unique(names: pd.Index, *, keep: bool) -> bool:
+    """Whether no name occurs twice; ``keep`` what was found out with the names, which takes as much again."""
+    return names.is_unique if keep else pd.Index(names.to_numpy()).is_unique
 
 
 def _instead_of(data: Any) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import ctypes
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,12 @@ from scipy import sparse
 
 from vivace.data.matrices import find_matrix
 from vivace.data.schema import Schema
+from vivace.data.sources import places
+
+SMALL = 1 << 18
+"""So many numbers are all looked at."""
+BLOCK, LOOKED_AT = 1024, 16
+"""Of a block of so many of others, so many are."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +29,29 @@ class Fingerprint:
     Attributes
     ----------
     sums
-        Place, shape and checksum of each array.
+        Place, type and checksum of each array.
     tables
-        Names and columns, copied.
+        Names, and columns that are no plain arrays.
+    kept
+        Columns; those of objects are compared by where these lie.
     """
 
     sums: tuple[Any, ...]
     tables: tuple[pd.Index | pd.Series, ...]
+    kept: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, data: Any, schema: Schema) -> Fingerprint:
+    def of(cls, data: Any, schema: Schema, read_anew: Collection[str] = ()) -> Fingerprint:
         """Of one AnnData or MuData, which :class:`vivace.data.Cells` has accepted before.
+
+        Parameters
+        ----------
+        data, schema
+            The object, and what is read of it.
+        read_anew
+            Keys of matrices whose arrays are read in every minibatch, whatever they hold then: a change
+            in place makes no answer wrong, so that of large ones only some values are looked at, for
+            the checks of the door.
 
         Raises
         ------
@@ -41,17 +60,23 @@ class Fingerprint:
         """
         sums: list[Any] = []
         tables: list[pd.Index | pd.Series] = [data.obs_names]
+        kept: list[Any] = []
         for field in schema.fields:
             part = data.mod[field.modality] if field.modality else data
-            layer = field.columns[0] if field.columns else None
             if field.kind == "matrix":
-                sums.append(_sum_of(find_matrix(part, layer)))
+                matrix = find_matrix(part, *field.columns[:1] or (None,))
+                sums.append(_of_matrix(matrix, read_anew=field.key in read_anew))
                 tables += [part.var_names, part.obs_names]
             elif field.kind == "obsm":
-                sums.append(_sum_of(np.asarray(data.obsm[field.columns[0]])))
+                sums.append(_checksum(np.asarray(data.obsm[field.columns[0]])))
             else:
-                tables += [data.obs[name].copy() for name in field.columns]
-        return cls(tuple(sums), tuple(tables))
+                for name in field.columns:
+                    _add_column(data.obs[name], sums, tables, kept)
+        return cls(tuple(sums), tuple(tables), tuple(kept))
+
+    def holding(self) -> Fingerprint:
+        """The same with copies of arrays of objects, so that no others take the places of these."""
+        return replace(self, kept=tuple(a.copy() for a in self.kept if a.dtype == object))
 
     def same(self, other: Fingerprint) -> bool:
         """Whether the two are of the same content."""
@@ -62,18 +87,51 @@ class Fingerprint:
         )
 
 
-def _sum_of(matrix: Any) -> tuple[Any, ...]:
-    if sparse.issparse(matrix) and matrix.format in ("csr", "csc"):
-        arrays = (matrix.data, matrix.indices, matrix.indptr)
-        return matrix.shape, *(_checksum(a) for a in arrays)
-    return getattr(matrix, "shape", ()), _checksum(np.asarray(matrix))
+def _of_matrix(matrix: Any, *, read_anew: bool) -> tuple[Any, ...]:
+    """Of all values; of large ones that are read anew in every minibatch, so that answers hold, of some."""
+    files = places(matrix)
+    if files:  # which tell by their size and time
+        return matrix.shape, *((place.file, place.name, place.stamp()) for place in files)
+    if not (sparse.issparse(matrix) and matrix.format in ("csr", "csc")):
+        array = np.asarray(matrix)
+        values = _some(array) if read_anew else array
+        return array.shape, array.ctypes.data, _checksum(values)[1:]
+    values = _some(matrix.data) if read_anew else matrix.data
+    # places of entries are looked at here and there: who changes them in place changes nearly all
+    arrays = (values, _some(matrix.indices), matrix.indptr)
+    return matrix.shape, matrix.data.ctypes.data, *(_checksum(a)[1:] for a in arrays)
+
+
+def _some(array: np.ndarray) -> np.ndarray:
+    """The first of each block of a large array, and its rest; a small one as it is."""
+    flat = array.ravel(order="K")
+    if len(flat) <= SMALL:
+        return flat
+    whole = len(flat) // BLOCK * BLOCK
+    return np.concatenate([flat[:whole].reshape(-1, BLOCK)[:, :LOOKED_AT].ravel(), flat[whole:]])
+
+
+def _add_column(values: pd.Series, sums: list[Any], tables: list[Any], kept: list[Any]) -> None:
+    """A column of obs: its array by a checksum, or itself where pandas holds it in another way."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        sums.append((_checksum(values.cat.codes.to_numpy())[1:], tuple(values.cat.categories)))
+    elif isinstance(values.dtype, np.dtype):
+        array = values.to_numpy()
+        sums.append(_checksum(array)[1:])
+        kept.append(array)
+    else:
+        tables.append(values.copy())
 
 
 def _checksum(array: np.ndarray) -> tuple[Any, ...]:
-    """Where an array lies, its type, and a sum that changes with its values and their order."""
-    if array.dtype == object:
-        return array.shape, hash(tuple(array.flat))
+    """Where an array lies, its type, and a sum that changes with its values and their order.
+
+    Of objects, what is summed is where each of them lies.
+    """
     flat = array.ravel(order="K")
+    if array.dtype == object:
+        places = (ctypes.c_uint64 * len(flat)).from_address(flat.ctypes.data) if len(flat) else ()
+        flat = np.ctypeslib.as_array(places) if len(flat) else np.empty(0, dtype=np.uint64)
     raw = np.ascontiguousarray(flat).view(np.uint8)
     whole = len(raw) // 8 * 8
     words = raw[:whole].view(np.uint64)

@@ -80,3 +80,84 @@ def copy_rows() -> Callable:
                 out_indices[at] = indices[at + shift]
 
     return copy
+
+
+def pick_columns(
+    data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, columns: np.ndarray, n_columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pick columns of a CSR matrix, in any order.
+
+    Parameters
+    ----------
+    data, indices, indptr
+        The matrix, float32 data; each column at most once in a row.
+    columns
+        (m,) the column that each new one is, none twice; -1 for one without values.
+    n_columns
+        Of the matrix.
+
+    Returns
+    -------
+    data, indices, indptr of the (n, m) matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> row = (
+    ...     np.array([7, 5], dtype="f4"),
+    ...     np.array([0, 2], dtype="i4"),
+    ...     np.array([0, 2], dtype="i4"),
+    ... )
+    >>> pick_columns(*row, np.array([2, -1, 0]), 3)[:2]
+    (array([7., 5.], dtype=float32), array([2, 0], dtype=int32))
+    """
+    there = columns >= 0
+    new = np.full(n_columns, -1, dtype=np.int32)
+    new[columns[there]] = np.flatnonzero(there)
+    kept, out_indices = np.empty_like(data), np.empty(len(data), dtype=np.int32)
+    out_indptr = np.zeros_like(indptr)
+    keep_columns()(data, indices, indptr, new, kept, out_indices, out_indptr)
+    n = out_indptr[-1]
+    return kept[:n].copy(), out_indices[:n].copy(), out_indptr
+
+
+@cache
+def keep_columns() -> Callable:
+    """The compiled loop of :func:`pick_columns`."""
+    from vivace.kernels.jit import compiled
+
+    @compiled
+    def keep(data, indices, indptr, new, out_data, out_indices, out_indptr):
+        n = 0
+        for row in range(indptr.shape[0] - 1):
+            for at in range(indptr[row], indptr[row + 1]):
+                column = new[indices[at]]
+                if column >= 0:
+                    out_data[n] = data[at]
+                    out_indices[n] = column
+                    n += 1
+            out_indptr[row + 1] = n
+
+    return keep
+
+
+@cache
+def columns_state() -> Callable:
+    """A compiled loop: 2 if a column is beyond the last, 1 if a row is not in order, otherwise 0."""
+    from vivace.kernels.jit import compiled
+
+    @compiled
+    def state(indices, indptr, n_columns):
+        found = 0
+        for row in range(indptr.shape[0] - 1):
+            last = -1
+            for at in range(indptr[row], indptr[row + 1]):
+                column = indices[at]
+                if column < 0 or column >= n_columns:
+                    return 2
+                if column <= last:
+                    found = 1
+                last = column
+        return found
+
+    return state

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from copy import copy
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from vivace._types import Minibatch
 from vivace.data.cells import Cells
 from vivace.data.shares import Share
 
+T = TypeVar("T")
 DEFAULT_BATCH_SIZE = 256
 """Of questions to a model that decode; training has its own. Larger takes more memory: they are dense."""
 ENCODING_BATCH_SIZE = 2048
@@ -72,11 +74,25 @@ class Loader:
     def __iter__(self) -> Iterator[Minibatch]:
         return self.epoch(0)
 
-    def epoch(self, epoch: int) -> Iterator[Minibatch]:
-        """The minibatches of one pass over the cells, or the part of them that this process reads."""
-        rows = self.row_batches(epoch)
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Minibatch]:
+        """The minibatches of one pass over the cells from one on, or the part that this process reads."""
+        rows: Iterator[np.ndarray] = itertools.islice(self.row_batches(epoch), first, None)
         rows = self.part.cut(rows) if self.shuffle else self.part.deal(rows)
-        return map(self.cells.minibatch, rows)
+        if self.cells.layout is None:
+            return map(self.cells.minibatch, rows)
+        return self._read_ahead(rows)
+
+    def _read_ahead(self, rows: Iterator[np.ndarray]) -> Iterator[Minibatch]:
+        """The tensors of rows, those of a pool read together."""
+        for several in groups(rows, self.n_pooled()):
+            held = self.cells.held(np.concatenate(several))
+            yield from map(held.minibatch, several)
+            del held  # before the next ones are read
+
+    def n_pooled(self) -> int:
+        """Minibatches whose cells are read from disk, and mixed, together; 0 in memory."""
+        layout = self.cells.layout
+        return 0 if layout is None else max(layout.pool // self.batch_size, 1)
 
     def share(self, rank: int, of: int) -> Loader:
         """The same minibatches for one of several processes, each of which reads its part only.
@@ -97,7 +113,12 @@ class Loader:
     def _order(self, epoch: int) -> np.ndarray:
         if not self.shuffle:
             return self.rows
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
+        chance, layout = np.random.default_rng((self.seed, epoch)), self.cells.layout
+        if layout is None:
+            order = chance.permutation(self.rows)
+        else:
+            pool = self.n_pooled() * self.batch_size
+            order = shuffled_blocks(self.rows, layout.block, pool, chance)
         short = -self.n_obs % self.batch_size
         if short and self.n_obs > self.batch_size:
             order = np.concatenate([order, order[:short]])
@@ -128,13 +149,19 @@ class ZippedLoader:
     def __iter__(self) -> Iterator[dict[str, Minibatch]]:
         return self.epoch(0)
 
-    def epoch(self, epoch: int) -> Iterator[dict[str, Minibatch]]:
-        """The zipped minibatches of one pass over the longest stream."""
-        first_step = epoch * len(self)
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, Minibatch]]:
+        """The zipped minibatches of one pass over the longest stream, from one on."""
+        first_step = epoch * len(self) + first
         streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
-        steps = (_of_one_size({n: next(s) for n, s in streams.items()}) for _ in range(len(self)))
+        steps = (
+            _of_one_size({n: next(s) for n, s in streams.items()}) for _ in range(first, len(self))
+        )
         shuffled = any(loader.shuffle for loader in self.loaders.values())
-        return map(self._minibatches, self.part.cut(steps) if shuffled else self.part.deal(steps))
+        mine = self.part.cut(steps) if shuffled else self.part.deal(steps)
+        pooled = min(loader.n_pooled() for loader in self.loaders.values())
+        if pooled == 0:
+            return map(self._minibatches, mine)
+        return self._read_ahead(mine, pooled)
 
     def share(self, rank: int, of: int) -> ZippedLoader:
         """For one of several processes, see :meth:`Loader.share`; pairs stay together."""
@@ -144,6 +171,69 @@ class ZippedLoader:
 
     def _minibatches(self, rows: dict[str, np.ndarray]) -> dict[str, Minibatch]:
         return {name: loader.cells.minibatch(rows[name]) for name, loader in self.loaders.items()}
+
+    def _read_ahead(
+        self, steps: Iterator[dict[str, np.ndarray]], pooled: int
+    ) -> Iterator[dict[str, Minibatch]]:
+        for several in groups(steps, pooled):
+            held = {
+                name: loader.cells.held(np.concatenate([step[name] for step in several]))
+                for name, loader in self.loaders.items()
+            }
+            for step in several:
+                yield {name: cells.minibatch(step[name]) for name, cells in held.items()}
+            del held  # before the next ones are read
+
+
+def shuffled_blocks(
+    rows: np.ndarray, block: int, pool: int, chance: np.random.Generator
+) -> np.ndarray:
+    """Rows in an order that a disk can follow: blocks of neighbours from everywhere, mixed in pools.
+
+    Parameters
+    ----------
+    rows
+        Row numbers, in any order.
+    block
+        Neighbouring rows that stay in one pool.
+    pool
+        Rows that are permuted together.
+    chance
+        What decides.
+
+    Returns
+    -------
+    All rows, each once.
+
+    Examples
+    --------
+    >>> order = shuffled_blocks(np.arange(100), 5, 20, np.random.default_rng(0))
+    >>> sorted(order.tolist()) == list(range(100)), len(set(order[:20] // 5)) < 10
+    (True, True)
+    """
+    rows = np.sort(rows)
+    first = int(chance.integers(block))  # blocks begin elsewhere in every epoch
+    cuts = np.unique([0, *range(first, len(rows), block), len(rows)])
+    lengths = np.diff(cuts)
+    chosen = chance.permutation(len(lengths))
+    ends = np.cumsum(lengths[chosen])
+    places = np.arange(len(rows)) - np.repeat(ends - lengths[chosen], lengths[chosen])
+    order = rows[np.repeat(cuts[:-1][chosen], lengths[chosen]) + places]
+    for start in range(0, len(order), pool):
+        order[start : start + pool] = chance.permutation(order[start : start + pool])
+    return order
+
+
+def groups(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of ``size``; the last may be shorter.
+
+    Examples
+    --------
+    >>> list(groups(iter("abcde"), 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    while several := list(itertools.islice(items, size)):
+        yield several
 
 
 def _of_one_size(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from vivace.data.columns import read_key
-from vivace.data.sources import Rows, Source, open_source
+from vivace.data.facts import ROWS_AT_ONCE, Facts, look_at
+from vivace.data.sources import Rows, Source, on_disk, open_source
 from vivace.errors import (
     FractionalCountsWarning,
     InvalidDataError,
@@ -28,15 +28,6 @@ LARGEST_TRAINABLE = 1000.0
 """Beyond it the statistics of batch normalisation cannot follow, and training ends in NaN for some seeds."""
 LARGEST = float(np.finfo(np.float32).max)
 """What the engine reads."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of all values of a matrix after one look at them."""
-
-    smallest: float
-    largest: float
-    whole: bool
 
 
 def read_matrix(
@@ -68,8 +59,8 @@ def read_matrix(
     MissingKeyError
         If there is no such layer.
     InvalidDataError
-        If values are missing, infinite, no numbers, or not what is expected, or the matrix is outside
-        memory.
+        If values are missing, infinite, no numbers, or not what is expected; of a file, any of its
+        genes, as all are looked at once and then remembered.
 
     Examples
     --------
@@ -115,8 +106,9 @@ def _raw_of(data: Any) -> tuple[str, ...]:
 def _raw_matrix(data: Any) -> Any:
     """Counts of ``raw`` for the genes of the object, which may be fewer."""
     have, want = data.raw.var_names, data.var_names
+    matrix = data.raw.X
     if have.equals(want):
-        return data.raw.X
+        return matrix
     if not have.is_unique:
         msg = "adata.raw has duplicate gene names, so that its counts cannot be matched with adata's genes"
         raise InvalidDataError(msg)
@@ -127,25 +119,11 @@ def _raw_matrix(data: Any) -> Any:
             f'"{want[int(np.argmax(positions < 0))]}"; both need the same names'
         )
         raise InvalidDataError(msg)
-    return data.raw[:, want].X
+    lazy = on_disk(matrix)
+    return data.raw[:, want].X if lazy is None else lazy.choose(positions)
 
 
 # values -----------------------------------------------------------------------------------------
-
-
-def look_at(source: Source) -> Facts:
-    """Smallest and largest value, zeros that are not stored left out, and whether all are whole."""
-    lows, highs, whole = [], [], True
-    for values in source.values():
-        if values.size:
-            lows.append(values.min())
-            highs.append(values.max())
-            whole = whole and (
-                values.dtype.kind in "iub" or bool((values == np.rint(values)).all())
-            )
-    if not lows:
-        return Facts(0.0, 0.0, True)
-    return Facts(float(np.min(lows)), float(np.max(highs)), whole)
 
 
 def check_values(facts: Facts, where: str, expected: str) -> None:
@@ -220,7 +198,8 @@ def _is_whole(data: Any, layer: str | None) -> bool:
 
 def warn_of_empty_cells(source: Source) -> None:
     """Warn of cells without counts."""
-    n_empty = int((row_totals(source) == 0).sum())
+    on_disk = source.layout is not None
+    n_empty = look_at(source).empty if on_disk else int((row_totals(source) == 0).sum())
     if n_empty:
         warnings.warn(
             f"{n_empty} cells have no counts; they train, but their latent state says nothing",
@@ -230,10 +209,6 @@ def warn_of_empty_cells(source: Source) -> None:
 
 
 # rows -------------------------------------------------------------------------------------------
-
-
-ROWS_AT_ONCE = 4096
-"""Of which a block is made where nobody says how many."""
 
 
 def row_blocks(source: Source, rows: np.ndarray, size: int = ROWS_AT_ONCE) -> Iterator[Rows]:

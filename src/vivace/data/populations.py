@@ -124,5 +124,8 @@ def held_out_pairs(
         return None
     size = max(batch_size, DEFAULT_BATCH_SIZE)
     return ZippedLoader(
-        {name: Loader(cells, np.resize(one, longest), size) for name, one in rows.items()}
+        {
+            name: Loader(cells, np.resize(cells.in_reading_order(np.asarray(one)), longest), size)
+            for name, one in rows.items()
+        }
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,18 @@ from scipy import sparse
 
 from vivace._types import Keys
 from vivace.data.columns import column, read_keys, read_names, text_of
-from vivace.data.matrices import find_matrix, name_of, read_matrix, row_totals
+from vivace.data.matrices import (
+    ROWS_AT_ONCE,
+    as_matrix,
+    find_matrix,
+    name_of,
+    read_matrix,
+    row_totals,
+)
 from vivace.data.paired import for_all_cells, modality, size_factors
 from vivace.data.schema import Field, Schema
 from vivace.data.setup import CATEGORICAL, CONTINUOUS, covariates, matrix_field, one_column
+from vivace.data.sources import on_disk, open_source
 from vivace.data.sources.canonical import canonical
 from vivace.errors import InvalidDataError, VivaceWarning, missing_key
 
@@ -62,17 +70,17 @@ def splicing_schema(
     _, of_junctions = read_matrix(junctions, counts_layer, "counts", argument="junc_counts_layer")
     events = event_ids(junctions, event_key)
     codes = np.unique(events, return_inverse=True)[1]
-    counts = _exact(junctions, counts_layer)
-    check_derived_layers(
-        junctions,
-        counts,
-        codes,
-        totals=_given_or_there(junctions, atse_counts_layer, (TOTAL_LAYER,), "atse_counts_layer"),
-        ratios=_given_or_there(junctions, junc_ratio_layer, (), "junc_ratio_layer"),
-        mask=_given_or_there(junctions, psi_mask_layer, MASK_LAYERS, "psi_mask_layer"),
-    )
+    there = {
+        "totals": _given_or_there(
+            junctions, atse_counts_layer, (TOTAL_LAYER,), "atse_counts_layer"
+        ),
+        "ratios": _given_or_there(junctions, junc_ratio_layer, (), "junc_ratio_layer"),
+        "mask": _given_or_there(junctions, psi_mask_layer, MASK_LAYERS, "psi_mask_layer"),
+    }
+    derived = {what: layer for what, layer in there.items() if layer is not None}
+    n_empty, reads = look_at_events(junctions, counts_layer, codes, derived)
     kept = kept_junctions(codes, drop_singletons=drop_singletons)
-    warn_of_splicing(junctions, counts, codes, event_key, whole=of_junctions.whole)
+    warn_of_splicing(junctions, n_empty, reads, event_key, whole=of_junctions.whole)
     fields = [
         matrix_field(Keys.X, rna_layer, of_genes, modality=names["rna_layer"]),
         matrix_field(
@@ -105,10 +113,36 @@ def splicing_schema(
     return Schema(model, gene_names, tuple(fields), setup_args, of_junctions.whole)
 
 
-def _exact(part: Any, layer: str | None) -> sparse.csr_array:
-    """A matrix as it is stored, CSR float64."""
-    where = name_of(layer)
-    return sparse.csr_array(canonical(find_matrix(part, layer), where), dtype=np.float64)
+def exact_blocks(
+    part: Any, layers: Mapping[str, str | None]
+) -> Iterator[dict[str, sparse.csr_array]]:
+    """Matrices of a modality, CSR float64, in blocks of cells: one in memory, as they are stored."""
+    found = {what: find_matrix(part, layer) for what, layer in layers.items()}
+    if all(on_disk(matrix) is None for matrix in found.values()):
+        exact = {k: canonical(matrix, name_of(layers[k])) for k, matrix in found.items()}
+        yield {what: sparse.csr_array(m, dtype=np.float64) for what, m in exact.items()}
+        return
+    sources = {what: open_source(matrix) for what, matrix in found.items()}
+    for start in range(0, part.n_obs, ROWS_AT_ONCE):
+        rows = np.arange(start, min(start + ROWS_AT_ONCE, part.n_obs))
+        read = {what: as_matrix(source.read(rows)) for what, source in sources.items()}
+        yield {what: sparse.csr_array(m, dtype=np.float64) for what, m in read.items()}
+
+
+def look_at_events(
+    junctions: Any, counts_layer: str | None, codes: np.ndarray, derived: Mapping[str, str]
+) -> tuple[int, np.ndarray]:
+    """Number of cells without reads, and reads of each event (A,); the layers given besides are checked."""
+    for what in ("totals", "ratios"):
+        if what in derived:
+            read_matrix(junctions, derived[what], "counts")
+    n_empty, reads = 0, np.zeros(codes.max() + 1)
+    for block in exact_blocks(junctions, {"counts": counts_layer, **derived}):
+        counts = block.pop("counts")
+        check_derived_layers(counts, codes, block, derived)
+        n_empty += int((counts.sum(axis=1) == 0).sum())
+        reads += np.bincount(codes, counts.sum(axis=0), len(reads))
+    return n_empty, reads
 
 
 def event_ids(junctions: Any, event_key: str) -> np.ndarray:
@@ -167,46 +201,58 @@ def expand_events(totals: sparse.csr_array, codes: np.ndarray) -> sparse.csr_arr
 
 
 def check_derived_layers(
-    junctions: Any,
     counts: sparse.csr_array,
     codes: np.ndarray,
-    *,
-    totals: str | None,
-    ratios: str | None,
-    mask: str | None,
+    given: Mapping[str, sparse.csr_array],
+    names: Mapping[str, str],
 ) -> None:
     """Refuse layers that disagree with what the junction counts and events say.
+
+    Parameters
+    ----------
+    counts
+        (n, J) of junctions.
+    codes
+        (J,) event of each.
+    given
+        (n, J) "totals", "ratios" and "mask" of the same cells, those that there are.
+    names
+        What their layers are called.
 
     Raises
     ------
     InvalidDataError
         Naming the layer and what is wrong with it.
     """
-    if totals is None and ratios is None and mask is None:
+    if not given:
         return
     truth = expand_events(event_totals(counts, codes), codes)
-    if totals is not None:
-        read_matrix(junctions, totals, "counts")
-        given = _exact(junctions, totals)
-        if (counts - given).max() > 1e-6:
-            msg = f'layer "{totals}": a junction has more reads than its event'
-            raise InvalidDataError(msg)
-        if abs(given - truth).max() > 1e-6:
-            msg = (
-                f'layer "{totals}" must hold, on every junction of an event, the sum of the reads of its '
-                "junctions; it does not (totals differ inside an event, or are no sums)"
-            )
-            raise InvalidDataError(msg)
-    if mask is not None:
-        _check_mask(_exact(junctions, mask), truth, mask)
-    if ratios is not None:
-        read_matrix(junctions, ratios, "counts")
-        given = _exact(junctions, ratios)
+    if "totals" in given:
+        _check_totals(given["totals"], counts, truth, names["totals"])
+    if "mask" in given:
+        _check_mask(given["mask"], truth, names["mask"])
+    if "ratios" in given:
         inverse = truth.copy()
         inverse.data = 1 / inverse.data
-        if abs(given - counts * inverse).max() > 1e-4:
-            msg = f'layer "{ratios}" is not the reads of a junction over those of its event'
+        if abs(given["ratios"] - counts * inverse).max() > 1e-4:
+            msg = (
+                f'layer "{names["ratios"]}" is not the reads of a junction over those of its event'
+            )
             raise InvalidDataError(msg)
+
+
+def _check_totals(
+    given: sparse.csr_array, counts: sparse.csr_array, truth: sparse.csr_array, name: str
+) -> None:
+    if (counts - given).max() > 1e-6:
+        msg = f'layer "{name}": a junction has more reads than its event'
+        raise InvalidDataError(msg)
+    if abs(given - truth).max() > 1e-6:
+        msg = (
+            f'layer "{name}" must hold, on every junction of an event, the sum of the reads of its '
+            "junctions; it does not (totals differ inside an event, or are no sums)"
+        )
+        raise InvalidDataError(msg)
 
 
 def _check_mask(given: sparse.csr_array, truth: sparse.csr_array, name: str) -> None:
@@ -228,15 +274,13 @@ def _check_mask(given: sparse.csr_array, truth: sparse.csr_array, name: str) -> 
 
 
 def warn_of_splicing(
-    junctions: Any, counts: sparse.csr_array, codes: np.ndarray, event_key: str, *, whole: bool
+    junctions: Any, n_empty: int, reads: np.ndarray, event_key: str, *, whole: bool
 ) -> None:
     """Warn of what weakens a model without making it wrong."""
     if not whole:
         _warn("junction counts are not whole numbers; raw reads are expected")
-    n_empty = int((counts.sum(axis=1) == 0).sum())
     if n_empty:
         _warn(f"{n_empty} of {junctions.n_obs} cells have no observed event")
-    reads = np.bincount(codes, weights=counts.sum(axis=0))
     n_never = int((reads == 0).sum())
     if n_never:
         _warn(f'{n_never} events of splicing.var["{event_key}"] are never observed')

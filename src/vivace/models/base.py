@@ -383,7 +383,8 @@ class BaseModel(ABC):
         )
         if len(self.split.validation) == 0:
             return train, None
-        return train, Loader(cells, self.split.validation, max(options.batch_size, 256))
+        held_out = cells.in_reading_order(self.split.validation)
+        return train, Loader(cells, held_out, max(options.batch_size, DEFAULT_BATCH_SIZE))
 
     def _run_training(
         self,

@@ -15,9 +15,10 @@ import pandas as pd
 from scipy import sparse
 
 from vivace.data.checks import check_object
-from vivace.data.matrices import as_matrix, read_matrix
+from vivace.data.matrices import as_matrix, find_matrix, read_matrix
 from vivace.data.schema import Field, Schema
 from vivace.data.setup import categorical_field
+from vivace.data.sources import on_disk
 from vivace.errors import InvalidArgumentError, InvalidDataError, VivaceWarning, nearest
 from vivace.modules.transfer import Freeze, copy_weights, freeze_reference
 
@@ -215,8 +216,12 @@ def prepare_query_anndata(adata: Any, reference: BaseModel) -> Any:
     for field in (f for f in reference.schema.fields if f.kind == "matrix"):
         layer = field.columns[0] if field.columns else None
         source, _ = read_matrix(adata, layer, field.expected, columns=positions[have])
-        known = as_matrix(source.read(np.arange(adata.n_obs)))
-        matrix = sparse.csr_matrix(sparse.csr_array(known) @ choose)
+        lazy = on_disk(find_matrix(adata, layer))
+        if lazy is not None:
+            matrix: Any = lazy.choose(positions)
+        else:
+            known = as_matrix(source.read(np.arange(adata.n_obs)))
+            matrix = sparse.csr_matrix(sparse.csr_array(known) @ choose)
         if layer is None:
             prepared.X = matrix
         else:

@@ -51,6 +51,10 @@ def splicing_epochs(n_cells: int, batch_size: int) -> int:
     return min(most, max(fewest, math.ceil(STEPS / math.ceil(n_cells / batch_size))))
 
 
+CELLS_TO_START_FROM = 50_000
+"""Cells on disk that usage and concentrations are first taken from."""
+
+
 class SPLICEVI(BaseModel):
     """Gene expression and alternative splicing in one latent space (SpliceVI).
 
@@ -313,7 +317,7 @@ event_dropout, psi_input
         from_pca = options["initialize_embeddings_from_pca"] and partial
         if options["decoder_intercept_init"] == "default" and not from_pca:
             return
-        counts, codes = self.get_junction_counts(), self.event_codes
+        counts, codes = self._counts_to_start_from(), self.event_codes
         totals, usage = event_totals(counts, codes), splicing_start.mean_usage(counts, codes)
         if options["decoder_intercept_init"] == "population":
             log_phi = splicing_start.concentrations(counts, totals, codes, usage)
@@ -335,10 +339,19 @@ event_dropout, psi_input
         assert events is not None
         return events.of_junction.cpu().numpy()
 
-    def get_junction_counts(self, adata: Any = None) -> sparse.csr_array:
-        """Reads of junctions as the model sees them, (N, J) CSR float64."""
+    def _counts_to_start_from(self) -> sparse.csr_array:
+        """Junction counts of all cells in memory, or of some at random that are on disk."""
+        cells = self._cells()
+        if cells.layout is None or cells.n_cells <= CELLS_TO_START_FROM:
+            return self.get_junction_counts()
+        chance = np.random.default_rng(settings.seed)
+        drawn = chance.choice(cells.n_cells, CELLS_TO_START_FROM, replace=False)
+        return self.get_junction_counts(indices=np.sort(drawn))
+
+    def get_junction_counts(self, adata: Any = None, indices: Any = None) -> sparse.csr_array:
+        """Reads of junctions as the model sees them, (n, J) CSR float64, of all cells or some."""
         cells = self._cells(adata)
-        rows = cells.sources[Keys.JUNCTIONS].read(np.arange(cells.n_cells))
+        rows = cells.sources[Keys.JUNCTIONS].read(self._rows(cells, indices))
         if rows.dense is not None:
             return sparse.csr_array(rows.dense, dtype=np.float64)
         arrays = (rows.data.astype(np.float64), rows.indices, rows.indptr)

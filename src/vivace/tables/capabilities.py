@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
 
 from vivace.models.base import BaseModel
+
+CELLS_AT_ONCE = 1 << 17
+"""Cells whose latent means are held, and written, together."""
 
 
 class HasLatent(Protocol):
@@ -38,6 +42,14 @@ def latent_means(model: BaseModel, adata: Any = None, **which: Any) -> dict[str,
         name: asked.get_latent_representation(adata, **which, **space)
         for name, space in model.latent_spaces.items()
     }
+
+
+def latent_ranges(model: BaseModel, adata: Any = None) -> Iterator[dict[str, np.ndarray]]:
+    """Latent means of all cells in ranges of their order, so that no more is held at once."""
+    cells = model._cells(adata)
+    for start in range(0, cells.n_cells, CELLS_AT_ONCE):
+        rows = np.arange(start, min(start + CELLS_AT_ONCE, cells.n_cells))
+        yield latent_means(model, cells, indices=rows)
 
 
 def that_compares(model: BaseModel) -> ComparesGroups | None:

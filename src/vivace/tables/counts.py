@@ -13,10 +13,9 @@ from vivace.runs.layout import GENES
 from vivace.tables.capabilities import SimulatesCounts
 
 
-def counts(model: BaseModel, rows: np.ndarray | None = None) -> Any:
-    """Counts of the model's own cells as they are stored, (n, G), genes in the model's order."""
-    cells = model._cells()
-    blocks = list(cells.blocks(np.arange(cells.n_cells) if rows is None else rows))
+def counts(model: BaseModel, rows: np.ndarray) -> Any:
+    """Counts of some of the model's own cells as they are stored, (n, G), genes in the model's order."""
+    blocks = list(model._cells().blocks(rows))
     return np.concatenate(blocks) if isinstance(blocks[0], np.ndarray) else sparse.vstack(blocks)
 
 
@@ -43,16 +42,17 @@ def moments(matrix: Any) -> dict[str, np.ndarray]:
     }
 
 
-def size_summary(matrix: Any) -> dict[str, Any]:
-    """Size of the data, and counts and genes per cell."""
-    totals = row_sums(matrix)
-    genes = flat((matrix != 0).sum(axis=1))
+def size_summary(model: BaseModel) -> dict[str, Any]:
+    """Size of the data, and counts and genes per cell, looked at block by block."""
+    cells = model._cells()
+    found = [(row_sums(b), row_sums(b != 0)) for b in cells.blocks(np.arange(cells.n_cells))]
+    totals, genes = (np.concatenate(each) for each in zip(*found, strict=True))
     return {
-        "n_cells": int(matrix.shape[0]),
-        "n_genes": int(matrix.shape[1]),
+        "n_cells": cells.n_cells,
+        "n_genes": model.n_genes,
         "counts_per_cell": {**quantiles(totals), "histogram": histogram(totals)},
         "genes_per_cell": quantiles(genes),
-        "zero_fraction": float(1 - genes.sum() / (matrix.shape[0] * matrix.shape[1])),
+        "zero_fraction": float(1 - genes.sum() / (cells.n_cells * model.n_genes)),
     }
 
 

@@ -155,13 +155,12 @@ def write_tables(
     columns = [] if isinstance(model, DestVI) else colour_columns(model, colour_by)
     folder = empty_tables(Path(run))
     write_table(folder, layout.HISTORY, history_table(model))
-    matrix = counts(model)
     if isinstance(model, DestVI):
-        own = write_spots(model, folder, matrix, seed)
+        own = write_spots(model, folder, seed)
     else:
-        own = write_cells(model, folder, matrix, columns, seed)
+        own = write_cells(model, folder, columns, seed)
     summary = {
-        **size_summary(matrix),
+        **size_summary(model),
         "groups": [
             {"key": c, "cells": sizes(model.adata.obs[c])}
             for c in columns
@@ -187,13 +186,11 @@ def check_trained(model: BaseModel) -> None:
         raise NotTrainedError(msg)
 
 
-def write_cells(
-    model: BaseModel, folder: Path, matrix: Any, columns: list[str], seed: int
-) -> dict[str, Any]:
+def write_cells(model: BaseModel, folder: Path, columns: list[str], seed: int) -> dict[str, Any]:
     """Write the tables of a model of cells; returns what its summary says beside the common facts."""
     n = model.adata.n_obs
     rows = drawn_rows(n, seed)
-    of_rows = matrix[rows]
+    of_rows = counts(model, rows)
     spaces = latent_tables(model, rows, columns, row_sums(of_rows))
     for table, content in zip((layout.LATENT, layout.SALIENT), spaces.values(), strict=False):
         write_table(folder, table, content)

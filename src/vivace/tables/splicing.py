@@ -34,7 +34,7 @@ def usage_table(model: SPLICEVI, labels: str, rows: np.ndarray) -> pd.DataFrame:
     """
     names = model.adata.obs[labels].astype("string").fillna("missing").to_numpy()[rows]
     known, codes = np.unique(names, return_inverse=True)
-    counts = model.get_junction_counts()[rows]
+    counts = model.get_junction_counts(indices=rows)
     events = model.event_codes
     means = group_means(counts, events, codes, len(known))
     reads = np.stack([counts[codes == g].sum(axis=0) for g in range(len(known))])
@@ -76,7 +76,7 @@ def calibration_table(model: SPLICEVI, rows: np.ndarray, seed: int) -> pd.DataFr
     if held_out is not None and len(held_out) >= 20:
         rows = np.intersect1d(rows, held_out)
     events = model.event_codes
-    kept, hidden = hide_events(model.get_junction_counts()[rows], events, HIDDEN, seed)
+    kept, hidden = hide_events(model.get_junction_counts(indices=rows), events, HIDDEN, seed)
     cell, junction, reads, totals, _ = hidden_entries(hidden, events)
     masked = with_junction_counts(model, model.adata, rows, kept)
     predicted = model.get_normalized_splicing(masked, entries=(cell, junction))

@@ -9,17 +9,18 @@ import numpy as np
 import pandas as pd
 
 from vivace.analysis.deconvolution import type_profiles
+from vivace.data.sources.normalise import TARGET
 from vivace.models.destvi import DestVI
 from vivace.runs import layout
 from vivace.runs.write import write_table
-from vivace.tables.counts import counts, row_sums
+from vivace.tables.counts import row_sums
 
 PLACE = "spatial"
 """Key of ``obsm`` with the coordinates of spots."""
 N_MARKERS = 10
 
 
-def write_spots(model: DestVI, folder: Path, matrix: Any, seed: int) -> dict[str, Any]:
+def write_spots(model: DestVI, folder: Path, seed: int) -> dict[str, Any]:
     """Write the tables of a model of spots.
 
     ``proportions.csv`` (share of each type in a spot's molecules), ``cell_proportions.csv`` (in its
@@ -32,8 +33,6 @@ def write_spots(model: DestVI, folder: Path, matrix: Any, seed: int) -> dict[str
         A trained DestVI model with its data.
     folder
         Of the tables.
-    matrix
-        (N, G) counts of the spots, of :func:`vivace.tables.counts.counts`.
     seed
         Seed of the draws.
 
@@ -52,7 +51,7 @@ def write_spots(model: DestVI, folder: Path, matrix: Any, seed: int) -> dict[str
         place = np.asarray(model.adata.obsm[PLACE])[:, :2]
         columns = list(layout.COORDINATES.columns)
         write_table(folder, layout.COORDINATES, pd.DataFrame(place, proportions.index, columns))
-    markers = marker_table(model, proportions, matrix=matrix)
+    markers = marker_table(model, proportions)
     write_table(folder, layout.MARKERS, markers.set_index(layout.MARKERS.index))
     return {
         "unit": "spots",
@@ -60,9 +59,7 @@ def write_spots(model: DestVI, folder: Path, matrix: Any, seed: int) -> dict[str
     }
 
 
-def marker_table(
-    model: DestVI, proportions: pd.DataFrame, n: int = N_MARKERS, *, matrix: Any = None
-) -> pd.DataFrame:
+def marker_table(model: DestVI, proportions: pd.DataFrame, n: int = N_MARKERS) -> pd.DataFrame:
     """Does a type lie where its markers are? One row a type and marker.
 
     Markers of a type are the genes that set its decoded expression ``p`` most apart from the highest of
@@ -76,8 +73,6 @@ def marker_table(
         (N, C) of :meth:`vivace.DestVI.get_proportions`.
     n
         Markers of a type at most.
-    matrix
-        (N, G) counts of the spots; default those of the model's data.
 
     Returns
     -------
@@ -85,28 +80,39 @@ def marker_table(
     logarithm of the gene's counts per 10,000 and the type's proportion; ``together``, the same for the
     sum of the type's markers.
     """
-    profiles = np.maximum(type_profiles(model.module), 1e-12)  # (C, G)
-    matrix = counts(model) if matrix is None else matrix
-    totals = np.maximum(row_sums(matrix), 1)
+    chosen = markers_of(np.maximum(type_profiles(model.module), 1e-12), n)
+    used, totals = np.unique(np.concatenate([genes for genes, _ in chosen])), []
+    counted = []  # of the markers alone: spots may lie on disk
+    for block in model._cells().blocks(np.arange(len(proportions))):
+        totals.append(row_sums(block))
+        of_markers = block[:, used]
+        counted.append(of_markers.toarray() if hasattr(of_markers, "toarray") else of_markers)
+    per_total = TARGET / np.maximum(np.concatenate(totals), 1)
+    levels = np.concatenate(counted).astype(float) * per_total[:, None]
     tables = []
-    for c, label in enumerate(proportions.columns):
-        highest = np.delete(profiles, c, axis=0).max(axis=0) if len(profiles) > 1 else 1.0
-        fold = np.log2(profiles[c] / highest)
-        genes = np.argsort(-profiles[c] * fold, kind="stable")[:n]
-        genes = genes[fold[genes] > 0]
-        of_genes = matrix[:, genes]
-        of_genes = of_genes.toarray() if hasattr(of_genes, "toarray") else of_genes
-        level = 1e4 * np.asarray(of_genes, dtype=float) / totals[:, None]
-        share = proportions[label].to_numpy()
+    for label, (genes, fold) in zip(proportions.columns, chosen, strict=True):
+        level, share = levels[:, np.searchsorted(used, genes)], proportions[label].to_numpy()
         table = {
             "type": label,
             "gene": model.var_names[genes],
-            "log2_fold": fold[genes],
+            "log2_fold": fold,
             "correlation": [pearson(np.log1p(gene), share) for gene in level.T],
             "together": pearson(np.log1p(level.sum(axis=1)), share),
         }
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)
+
+
+def markers_of(profiles: np.ndarray, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Markers of each type and their log2 folds, from decoded expression (C, G)."""
+    found = []
+    for c in range(len(profiles)):
+        highest = np.delete(profiles, c, axis=0).max(axis=0) if len(profiles) > 1 else 1.0
+        fold = np.log2(profiles[c] / highest)
+        genes = np.argsort(-profiles[c] * fold, kind="stable")[:n]
+        genes = genes[fold[genes] > 0]
+        found.append((genes, fold[genes]))
+    return found
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from vivace._ranks import ALONE, Ranks
 from vivace.modules.base import LossOutput
@@ -20,6 +22,21 @@ class EpochMetrics:
         self._sums: torch.Tensor | float = 0.0
         self._n_obs = 0
         self._n_batches = 0
+
+    def state(self) -> tuple[torch.Tensor, dict[str, Any]]:
+        """The sums, and what they are of; at least one minibatch was added."""
+        assert isinstance(self._sums, torch.Tensor)
+        facts = {"names": self._names, "n_obs": self._n_obs, "n_batches": self._n_batches}
+        return self._sums, facts
+
+    @classmethod
+    def of(cls, sums: torch.Tensor, facts: dict[str, Any], module: nn.Module) -> EpochMetrics:
+        """Go on from what :meth:`state` answered, where the module lies."""
+        metrics = cls()
+        metrics._sums = sums.to(next(module.parameters()).device)
+        metrics._names = list(facts["names"])
+        metrics._n_obs, metrics._n_batches = int(facts["n_obs"]), int(facts["n_batches"])
+        return metrics
 
     @torch.no_grad()
     def add(self, losses: LossOutput) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +14,9 @@ import torch
 
 from vivace._ranks import ALONE, Ranks, minibatches_divided
 from vivace._settings import own_session, seeded
-from vivace.errors import InvalidArgumentError, TrainingError
+from vivace.errors import InvalidArgumentError, TrainingError, VivaceError
 from vivace.modules.base import BaseModule, LossOutput, to_device
-from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from vivace.train.checkpoint import Progress, Timer, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
 from vivace.train.monitor import check_monitor
@@ -40,7 +41,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, epoch: int) -> Iterator[Any]: ...
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]: ...
 
 
 @own_session()
@@ -110,23 +111,32 @@ def fit(
     check_monitor(options.early_stopping_monitor, module, streams, loss_kwargs)
     warn_of_slow_precision(options.precision, module.device)
     optimizer = make_optimizer(module, options)
-    start, history, best = 0, History() if history is None else history, BestSoFar()
-    n_before = history.n_epochs  # of earlier training
+    state = Progress(0, History() if history is None else history, BestSoFar())
     stopped = "finished"
     momentum = batch_norm_momentum(module, options.batch_norm_momentum)
     with left_on_error(ranks), momentum, seeded(seed), Interrupt(ranks) as interrupt:
         if resume is not None:
             state = load_checkpoint(resume, module, optimizer, options)
-            start, history, best = state.next_epoch, state.history, state.best
-            n_before = history.n_epochs - start
+            check_whole_epoch(resume, state, ranks)
+        start, history, best = state.next_epoch, state.history, state.best
+        n_before = history.n_epochs - start  # of earlier training
         facts = {"seed": seed, "loss_kwargs": loss_kwargs, "epochs done": start}
         train, validation = begin(ranks, module, train, validation, options, facts)
+
+        def keep(epoch: int, steps_done: int = 0, metrics: EpochMetrics | None = None) -> None:
+            if checkpoint is not None and ranks.writes:
+                now = Progress(epoch, history, best, steps_done, metrics)
+                save_checkpoint(checkpoint, module, optimizer, now, options)
+
         trainer = Trainer(
-            module, train, optimizer, options, loss_kwargs, interrupt, ranks=ranks, seed=seed
+            *(module, train, optimizer, options, loss_kwargs, interrupt),
+            keep=keep,
+            ranks=ranks,
+            seed=seed,
         )
         with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as on_epoch:
             for epoch in range(start, options.max_epochs):
-                metrics = trainer.epoch(epoch)
+                metrics = trainer.epoch(epoch, state if epoch == start else None)
                 if trainer.stopping:
                     stopped = "interrupted"
                     break
@@ -135,10 +145,8 @@ def fit(
                 history.add(n_before + epoch, metrics)
                 best.update(metrics.get(options.early_stopping_monitor), epoch, module, options)
                 on_epoch(epoch, metrics)
-                due = (epoch + 1) % options.checkpoint_every_n_epochs == 0
-                if checkpoint is not None and due and ranks.writes:
-                    now = Progress(epoch + 1, history, best)
-                    save_checkpoint(checkpoint, module, optimizer, now, options)
+                if (epoch + 1) % options.checkpoint_every_n_epochs == 0:
+                    keep(epoch + 1)
                 if best.is_stale(epoch, options):
                     stopped = "early stopping"
                     break
@@ -155,6 +163,13 @@ def fit(
     )
 
 
+def check_whole_epoch(path: str | Path, state: Progress, ranks: Ranks) -> None:
+    """Refuse a checkpoint of one process within an epoch where several go on."""
+    if state.steps_done and ranks.size > 1:
+        msg = f"checkpoint {path} was written by one process within an epoch; resume with one"
+        raise TrainingError(msg)
+
+
 @dataclass
 class Trainer:
     """One module with what it takes to pass over its cells."""
@@ -166,12 +181,15 @@ class Trainer:
     loss_kwargs: dict[str, Any]
     interrupt: Interrupt
     last_finite: float = math.nan
+    keep: Callable[[int, int, EpochMetrics], None] | None = None
     ranks: Ranks = ALONE
     seed: int = 0
     exchange: Exchange | None = field(init=False, default=None)
 
     def __post_init__(self):
         self.device = self.module.device
+        every = self.options.checkpoint_every_n_minutes
+        self.timer = Timer(every if self.ranks.size == 1 else None)
         self.n_steps = self.options.max_epochs * len(self.batches)
         self.captured = CapturedStep(self) if self.options.cuda_graphs else None
         if self.ranks.size > 1:
@@ -183,20 +201,20 @@ class Trainer:
         """Whether Ctrl-C was pressed, here or, as all agree, anywhere."""
         return self.interrupt.requested if self.exchange is None else self.exchange.stop
 
-    def epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the training cells; returns its metrics.
+    def epoch(self, epoch: int, under_way: Progress | None = None) -> dict[str, float]:
+        """One pass over the training cells, or what is left of one; returns its metrics.
 
-        If the loss stops being finite, or a second Ctrl-C breaks a step, the weights of the start of
-        the epoch are put back.
+        If the loss stops being finite, cells can no longer be read, or a second Ctrl-C breaks a step,
+        the weights of the start of the epoch are put back.
         """
         good = [tensor.detach().clone() for tensor in self._state()]
         try:
             if self.exchange is None:
-                return self._pass(epoch)
+                return self._pass(epoch, under_way)
             seed_draws(self.ranks, self.seed, epoch)
             with norms_over_all_parts(self.module), minibatches_divided(self.ranks):
-                return self._pass(epoch)
-        except (TrainingError, KeyboardInterrupt):
+                return self._pass(epoch, under_way)
+        except (VivaceError, KeyboardInterrupt):
             for tensor, value in zip(self._state(), good, strict=True):
                 tensor.detach().copy_(value)
             self.module.eval()
@@ -206,12 +224,13 @@ class Trainer:
         """Weights and buffers as they lie in memory; a state dict turns some of them round."""
         return [*self.module.parameters(), *self.module.buffers()]
 
-    def _pass(self, epoch: int) -> dict[str, float]:
+    def _pass(self, epoch: int, under_way: Progress | None) -> dict[str, float]:
         self.module.train()
-        metrics = EpochMetrics()
+        metrics = (under_way and under_way.metrics) or EpochMetrics()
+        done = under_way.steps_done if under_way else 0
         kl_weight = self.options.max_kl_weight
         first = epoch * len(self.batches)
-        for step, batch in enumerate(self._stream(epoch), start=first):
+        for step, batch in enumerate(self._stream(epoch, done), start=first + done):
             if self.stopping:
                 break
             kl_weight = self.options.kl_weight(epoch, step, self.n_steps)
@@ -223,14 +242,18 @@ class Trainer:
             ):  # elsewhere looking at the loss would wait for the device
                 self._check_finite(losses.loss.item(), epoch, step)
             metrics.add(losses)
+            if self.keep is not None and self.timer.is_due():
+                self.keep(epoch, step + 1 - first, metrics)
         result = metrics.result("train", self.batches.n_obs, self.ranks)
         if result:
             self._check_finite(result["train_loss"], epoch, first + len(self.batches) - 1)
         return {**result, "kl_weight": kl_weight}
 
-    def _stream(self, epoch: int) -> Iterator[Any]:
-        """Minibatches, or only their rows where the cells lie on the device already."""
-        return self.batches.epoch(epoch) if self.captured is None else self.captured.rows_of(epoch)
+    def _stream(self, epoch: int, first: int) -> Iterator[Any]:
+        """Minibatches from one on, or only their rows where the cells lie on the device already."""
+        if self.captured is None:
+            return self.batches.epoch(epoch, first)
+        return islice(self.captured.rows_of(epoch), first, None)
 
     def step(self, batch: Any, step: int, kl_weight: float) -> LossOutput:
         """One step of the schedule on a minibatch, or on its rows."""

@@ -1,7 +1,20 @@
 """Where cells come from: a source answers "these rows" as CSR or dense."""
 
+from vivace.data.sources.disk import DiskSource, hold
+from vivace.data.sources.lazy import LazyMatrix
 from vivace.data.sources.memory import MemorySource
-from vivace.data.sources.open import open_source
-from vivace.data.sources.protocol import Rows, Source
+from vivace.data.sources.open import on_disk, open_source, places
+from vivace.data.sources.protocol import Layout, Rows, Source
 
-__all__ = ["MemorySource", "Rows", "Source", "open_source"]
+__all__ = [
+    "DiskSource",
+    "Layout",
+    "LazyMatrix",
+    "MemorySource",
+    "Rows",
+    "Source",
+    "hold",
+    "on_disk",
+    "open_source",
+    "places",
+]

@@ -46,6 +46,8 @@ class MemorySource:
     array([2, 0], dtype=int32)
     """
 
+    layout = None
+
     def __init__(self, matrix: Any, columns: np.ndarray | None = None, where: str = "the matrix"):
         matrix = canonical(matrix, where)
         if sparse.issparse(matrix):
@@ -78,6 +80,12 @@ class MemorySource:
             step = max(1, VALUES_AT_ONCE // max(m.shape[1], 1))
             for start in range(0, len(m), step):
                 yield self._dense_columns(m[start : start + step])
+
+    def shares(self, matrix: Any) -> bool:
+        """Whether rows are read from the arrays of this very matrix, whatever they hold by then."""
+        own = self._matrix.data if sparse.issparse(self._matrix) else self._matrix
+        theirs = matrix.data if sparse.issparse(matrix) else matrix
+        return isinstance(theirs, np.ndarray) and np.may_share_memory(own, theirs)
 
     def _dense_columns(self, block: np.ndarray) -> np.ndarray:
         return block if self._columns is None else block[:, self._columns]

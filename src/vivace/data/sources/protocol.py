@@ -20,8 +20,29 @@ class Rows:
     dense: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How rows are best read from a disk.
+
+    Attributes
+    ----------
+    block
+        Neighbouring rows that are read together.
+    pool
+        Rows that are held in memory while minibatches are made of them.
+    """
+
+    block: int
+    pool: int
+
+
 class Source(Protocol):
     """Anything that answers "these rows"."""
+
+    @property
+    def layout(self) -> Layout | None:
+        """None in memory, where any order is as fast."""
+        ...
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -30,6 +30,7 @@ class SomeRows:
 
     def __init__(self, source: Source, rows: np.ndarray):
         self._source, self._rows = source, rows
+        self.layout = source.layout
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -1,0 +1,228 @@
+"""Every model works with cells on disk as with those in memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import mudata
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+import vivace
+from model_table import CASES
+from vivace.data import facts
+from vivace.errors import InvalidDataError
+
+ALONE = [name for name in CASES if name != "SPLICEVI"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(facts, "_known", {})
+
+
+@pytest.fixture
+def whole_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices on disk are not loaded by the way."""
+    from vivace.data.sources import LazyMatrix
+
+    refuse = lambda *_: pytest.fail("the whole matrix was asked for")  # noqa: E731
+    monkeypatch.setattr(LazyMatrix, "__getitem__", refuse)
+    monkeypatch.setattr(LazyMatrix, "__array__", refuse, raising=False)
+
+
+def on_disk(data: Any, folder: Path, how: str) -> Any:
+    data.write_h5ad(folder / "cells.h5ad")
+    if how == "backed":
+        return anndata.read_h5ad(folder / "cells.h5ad", backed="r")
+    return vivace.open_cells(folder / "cells.h5ad")
+
+
+@pytest.mark.parametrize("how", ["backed", "opened"])
+@pytest.mark.parametrize("name", ALONE)
+def test_a_model_answers_from_disk_what_it_answers_from_memory(
+    name: str, how: str, tmp_path: Path, whole_is_never_read: None
+):
+    case = CASES[name]
+    data = case.data()
+    stored = on_disk(data, tmp_path, how)
+    model = case.build(stored)
+    model.train(max_epochs=2, progress=False, **case.train)
+    model.save(tmp_path / "model")
+    of_memory = vivace.load(tmp_path / "model", data)
+    np.testing.assert_allclose(case.latent(model), case.latent(of_memory), rtol=1e-5, atol=1e-6)
+    again = case.build(stored)
+    again.train(max_epochs=2, progress=False, **case.train)
+    np.testing.assert_array_equal(case.latent(again), case.latent(model))
+
+
+def scvi_of(adata: Any) -> Any:
+    vivace.SCVI.setup_anndata(adata, batch_key="batch")
+    return vivace.SCVI(adata, n_hidden=16, n_latent=3)
+
+
+def sorted_cells(n: int = 600) -> anndata.AnnData:
+    adata = vivace.datasets.simulate("batches", n_cells=n, n_genes=30, n_batches=6)
+    order = np.argsort(adata.obs["batch"].cat.codes.to_numpy(), kind="stable")
+    return adata[order].copy()
+
+
+class Stop(Exception):
+    """Somebody pulled the plug."""
+
+
+def on_steps(model: Any, act: Callable[[int], None]) -> Any:
+    """The model, which calls ``act(number)`` before each of its steps."""
+    step, taken = model.module.on_step, itertools.count()
+
+    def first_act(kl_weight: float) -> None:
+        act(next(taken))
+        step(kl_weight)
+
+    model.module.on_step = first_act
+    return model
+
+
+TRAIN = {"progress": False, "batch_size": 50}  # 540 training cells: 11 steps an epoch
+
+
+@pytest.fixture
+def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three minibatches a pool."""
+    monkeypatch.setattr("vivace.data.sources.disk.POOL", (128, 128))
+    monkeypatch.setattr("vivace.data.sources.disk.BLOCK", (8, 8))
+    monkeypatch.setattr("vivace.data.sources.disk.BLOCKS_IN_POOL", 16)
+
+
+@pytest.mark.parametrize("minutes", [None, 1e-9])
+def test_training_that_was_killed_goes_on_to_the_same_bits(
+    tmp_path: Path, small_pools: None, minutes: float | None
+):
+    plan = {**TRAIN, "checkpoint_every_n_minutes": minutes}
+    stored = on_disk(sorted_cells(), tmp_path, "opened")
+    whole = scvi_of(stored)
+    whole.train(max_epochs=4, **plan)
+
+    def stop(step: int) -> None:
+        if step == 27:
+            raise Stop
+
+    with pytest.raises(Stop):
+        on_steps(scvi_of(stored), stop).train(max_epochs=4, checkpoint=tmp_path / "now", **plan)
+    resumed = scvi_of(stored)
+    resumed.train(max_epochs=4, resume=tmp_path / "now", **plan)
+    for name, value in whole.module.state_dict().items():
+        np.testing.assert_array_equal(value, resumed.module.state_dict()[name])
+
+
+def test_a_file_that_changes_in_training_leaves_the_last_good_weights(
+    tmp_path: Path, small_pools: None
+):
+    stored = on_disk(sorted_cells(), tmp_path, "opened")
+    model, kept = scvi_of(stored), []
+
+    def act(step: int) -> None:
+        if step == 11:
+            kept.append({k: v.clone() for k, v in model.module.state_dict().items()})
+        if step == 13:
+            path = tmp_path / "cells.h5ad"
+            path.write_bytes(path.read_bytes())
+
+    with pytest.raises(InvalidDataError, match=r"cells\.h5ad.* was changed while"):
+        on_steps(model, act).train(max_epochs=5, **TRAIN)
+    assert not model.module.training
+    for name, value in model.module.state_dict().items():
+        np.testing.assert_array_equal(value, kept[0][name])
+
+
+def test_cells_of_several_files_train_as_one(tmp_path: Path, whole_is_never_read: None):
+    adata = sorted_cells()
+    paths = [tmp_path / "one.h5ad", tmp_path / "two.h5ad"]
+    for path, part in zip(paths, (adata[:200], adata[200:]), strict=True):
+        part.copy().write_h5ad(path)
+    model = scvi_of(vivace.open_cells(paths))
+    model.train(max_epochs=1, progress=False)
+    of_memory = scvi_of(adata)
+    of_memory.module.load_state_dict(model.module.state_dict())
+    of_memory.is_trained = True
+    np.testing.assert_allclose(
+        model.get_latent_representation(), of_memory.get_latent_representation(), atol=1e-6
+    )
+
+
+def test_a_question_looks_at_the_file_but_does_not_open_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model = scvi_of(on_disk(sorted_cells(200), tmp_path, "backed"))
+    model.train(max_epochs=1, progress=False)
+    refuse = lambda *_: pytest.fail("it was opened again")  # noqa: E731
+    monkeypatch.setattr("vivace.data.sources.open.open_stored", refuse)
+    model.get_latent_representation()
+
+
+def test_questions_stream(tmp_path: Path, whole_is_never_read: None):
+    adata = sorted_cells(200)
+    stored = on_disk(adata, tmp_path, "opened")
+    model = scvi_of(stored)
+    model.train(max_epochs=1, progress=False)
+    model.save(tmp_path / "model")
+    same = vivace.load(tmp_path / "model", adata)
+    for ask in (
+        lambda m: m.get_normalized_expression(library_size=1e4).to_numpy(),
+        lambda m: np.float64(m.get_elbo()),
+        lambda m: m.differential_expression(groupby="batch", mode="vanilla")["raw_mean1"],
+        lambda m: m.get_latent_representation(indices=[7, 199, 7]),
+    ):
+        answers = []
+        for each in (model, same):
+            torch.manual_seed(0)
+            answers.append(np.asarray(ask(each)))
+        np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["backed", "opened"])
+def test_splicing_is_learned_from_disk_as_from_memory(
+    tmp_path: Path, how: str, whole_is_never_read: None
+):
+    case = CASES["SPLICEVI"]
+    data = case.data()
+    with mudata.set_options(pull_on_update=False):
+        data.write_h5mu(tmp_path / "cells.h5mu")
+        if how == "backed":
+            stored = mudata.read_h5mu(tmp_path / "cells.h5mu", backed="r")
+    if how == "opened":
+        stored = vivace.open_cells(tmp_path / "cells.h5mu")
+    model = case.build(stored)
+    model.train(max_epochs=2, progress=False)
+    model.save(tmp_path / "model")
+    same = vivace.load(tmp_path / "model", data)
+    assert [*stored.obs_names] == [*data.obs_names]
+    np.testing.assert_allclose(case.latent(model), case.latent(same), rtol=1e-5, atol=1e-6)
+    some = [5, 2]
+    np.testing.assert_array_equal(
+        model.get_junction_counts(indices=some).toarray(),
+        same.get_junction_counts()[some].toarray(),
+    )
+
+
+def test_layers_of_splicing_are_checked_block_by_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("vivace.data.setup_mudata.ROWS_AT_ONCE", 50)
+    data = CASES["SPLICEVI"].data()
+    junctions = data.mod["splicing"]
+    ratios = sparse.csr_matrix(junctions.X, dtype=np.float32)
+    ratios.data[-1] = 17
+    junctions.layers["ratios"] = ratios
+    with mudata.set_options(pull_on_update=False):
+        data.write_h5mu(tmp_path / "cells.h5mu")
+    stored = vivace.open_cells(tmp_path / "cells.h5mu")
+    with pytest.raises(InvalidDataError, match='layer "ratios" is not the reads'):
+        vivace.SPLICEVI.setup_mudata(stored, junc_ratio_layer="ratios")
