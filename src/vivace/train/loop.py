@@ -130,7 +130,9 @@ def fit(
 
         trainer = Trainer(
             *(module, train, optimizer, options, loss_kwargs, interrupt),
-            keep=keep, ranks=ranks, seed=seed,
+            keep=keep,
+            ranks=ranks,
+            seed=seed,
         )
         with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as on_epoch:
             for epoch in range(start, options.max_epochs):
