@@ -153,6 +153,11 @@ def test_with_draws_losses_are_within_the_noise_of_seeds(answers: Answers, name:
     assert two != follow(name)["history"]["elbo_train"]
 
 
+def test_the_same_seed_gives_the_same_weights_to_the_bit(answers: Answers):
+    for rank in (0, 1):
+        assert_same_weights(answers("draws.SCVI"), answers("draws.again", rank))
+
+
 def test_processes_draw_each_for_itself():
     states = []
     for rank, epoch in ((0, 0), (1, 0), (0, 1), (0, 0)):

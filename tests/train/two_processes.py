@@ -218,6 +218,7 @@ def tasks(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "law.odd": lambda: follow("SCVI", batch_size=33),
         "law.few": lambda: follow("SCVI", batch_size=256),
         "draws.SCVI": lambda: follow("SCVI", draws=True),
+        "draws.again": lambda: follow("SCVI", draws=True),
         "draws.ContrastiveVI": lambda: follow("ContrastiveVI", draws=True),
         "stopping": lambda: follow(
             "SCVI", draws=True, max_epochs=60, lr=0.1, early_stopping=True,
