@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -113,8 +114,10 @@ def test_row_pointers_that_are_no_longer_there_are_an_error(tmp_path: Path):
 
 
 def test_a_column_beyond_the_last_is_an_error(tmp_path: Path):
-    held = h5(sparse.csr_matrix(COUNTS), tmp_path / "x")
-    held.group["indices"][7] = 99
+    h5(sparse.csr_matrix(COUNTS), tmp_path / "x").group.file.close()
+    with h5py.File(tmp_path / "x", "r+") as file:
+        file["X/indices"][7] = 99
+    held = sparse_dataset(h5py.File(tmp_path / "x")["X"])
     with pytest.raises(InvalidDataError, match="beyond its 8"):
         open_source(held).read(np.arange(60))
 
@@ -160,6 +163,19 @@ class HeldAsSource:
 
     def read(self, at):
         return self.held.read(self.rows[at])
+
+
+def test_a_source_is_handed_to_another_process_as_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for kind in ("h5ad csr", "zarr sharded csr", "h5ad dense"):
+        path = tmp_path / kind
+        path.mkdir()
+        monkeypatch.chdir(path)
+        source = open_source(STORED[kind](COUNTS, path / "x.h5ad"), np.array([3, 1]))
+        handed = pickle.dumps(source)
+        assert len(handed) < 2000
+        np.testing.assert_array_equal(all_of(pickle.loads(handed)), COUNTS[:, [3, 1]])
 
 
 def test_rows_that_are_not_held_are_read(stored: DiskSource):

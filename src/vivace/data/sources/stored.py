@@ -113,6 +113,28 @@ def open_stored(matrix: Any) -> Stored | None:
     return StoredCsr(matrix, place) if is_sparse(matrix) else StoredDense(matrix, place)
 
 
+def reopened(place: Place) -> Stored:
+    """The reader of a matrix in a process that it was handed to."""
+    from anndata.io import sparse_dataset
+
+    with place.blamed():
+        found = opened(Path(place.file))[place.name.strip("/")]
+    stored = open_stored(sparse_dataset(found) if hasattr(found, "keys") else found)
+    assert stored is not None
+    return stored
+
+
+def opened(path: Path) -> Any:
+    """What is in an .h5ad file or a .zarr folder, to be read."""
+    if path.is_dir():
+        import zarr
+
+        return zarr.open_group(path, mode="r")
+    import h5py
+
+    return h5py.File(path, "r")
+
+
 def place_of(matrix: Any) -> Place | None:
     """Where a matrix lies, found without reading it; None in memory."""
     if is_sparse(matrix):
@@ -161,6 +183,9 @@ class StoredCsr:
         self._check()
         self.per_row = int(self._indptr[-1]) / max(self.shape[0], 1)
         self.chunk = int(chunk_of(self._data) / max(self.per_row, 1)) or 1
+
+    def __reduce__(self) -> Any:
+        return reopened, (self.place,)
 
     def _check(self) -> None:
         n = int(self._indptr[-1]) if len(self._indptr) else -1
@@ -232,6 +257,9 @@ class StoredDense:
         with self.place.blamed():
             sample = self._array[:SAMPLE]
         self.dense = bool(np.count_nonzero(sample) > SPARSE_BELOW * sample.size)
+
+    def __reduce__(self) -> Any:
+        return reopened, (self.place,)
 
     def rows(self, start: int, stop: int, columns: np.ndarray | None) -> Rows:
         with self.place.blamed(), np.errstate(over="ignore"):
