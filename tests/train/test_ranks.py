@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,11 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 import vivace
 from model_table import CASES
-from two_processes import EIGHT, LAW, build, fine_labels, follow, scvi
+from two_processes import EIGHT, FOUR, LAW, build, fine_labels, follow, on_disk, scvi
 from vivace import _ranks
 from vivace._ranks import ALONE, Ranks, minibatches_divided, variance_of_cells
 from vivace.data.shares import Share
@@ -59,6 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes answered to all tasks of two_processes.py; the last of them kills one."""
     place = tmp_path_factory.mktemp("two")
     follow("SCVI", checkpoint=place / "one.ckpt", **EIGHT)
+    CASES["SCVI"].data().write_h5ad(place / "cells.h5ad")
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = [sys.executable, str(HERE / "two_processes.py"), str(place)]
     both = [
@@ -93,21 +96,29 @@ def before_norms(weights: dict[str, Any]) -> set[str]:
     return {f"{name}.0.bias" for name in norms} | {f"{name}.1.running_mean" for name in norms}
 
 
+def assert_follows(found: dict[str, Any], whole: dict[str, Any]) -> None:
+    assert found["history"].keys() == whole["history"].keys()
+    for key, values in whole["history"].items():
+        np.testing.assert_allclose(found["history"][key], values, rtol=1e-4, atol=1e-4, err_msg=key)
+    free = before_norms(whole["weights"])
+    for key, value in whole["weights"].items():
+        np.testing.assert_allclose(
+            found["weights"][key], value, rtol=1e-5, atol=1e-4 if key in free else 1e-5, err_msg=key
+        )
+
+
 # the law ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_with_half_a_minibatch_follow_one_with_the_whole(answers: Answers, name: str):
-    two, one = answers(f"law.{name}"), follow(name)
-    free = before_norms(one["weights"])
-    for key, value in one["weights"].items():
-        np.testing.assert_allclose(
-            two["weights"][key], value, rtol=1e-5, atol=1e-4 if key in free else 1e-5, err_msg=key
-        )
-    assert two["history"].keys() == one["history"].keys()
-    for key, values in one["history"].items():
-        np.testing.assert_allclose(two["history"][key], values, rtol=1e-4, atol=1e-4, err_msg=key)
+    two = answers(f"law.{name}")
+    assert_follows(two, follow(name))
     assert_same_weights(two, answers(f"law.{name}", rank=1))
+
+
+def test_cells_on_disk_too(answers: Answers, folder: Path):
+    assert_follows(answers("disk"), on_disk(folder))
 
 
 def test_a_mean_over_some_of_the_cells_is_over_those_of_all_parts(answers: Answers):
@@ -140,6 +151,11 @@ def test_with_draws_losses_are_within_the_noise_of_seeds(answers: Answers, name:
     spread = np.ptp([curve[-1] for curve in seeds]) + 0.01 * seeds[0][-1]
     assert min(abs(two[-1] - curve[-1]) for curve in seeds) < spread
     assert two != follow(name)["history"]["elbo_train"]
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(answers: Answers):
+    for rank in (0, 1):
+        assert_same_weights(answers("draws.SCVI"), answers("draws.again", rank))
 
 
 def test_processes_draw_each_for_itself():
@@ -188,13 +204,17 @@ def test_one_device_trains_alone(answers: Answers):
 def test_a_checkpoint_resumes_with_another_number_of_processes(answers: Answers, folder: Path):
     """From two to one and from one to two, over the last two of ten epochs."""
     whole = follow("SCVI", **EIGHT)
-    for found in (follow("SCVI", resume=folder / "two.ckpt", **EIGHT), answers("resumed")):
-        for key, values in whole["history"].items():
-            np.testing.assert_allclose(found["history"][key], values, rtol=1e-4, atol=1e-4)
-        for key in whole["weights"].keys() - before_norms(whole["weights"]):
-            np.testing.assert_allclose(
-                found["weights"][key], whole["weights"][key], rtol=1e-5, atol=1e-5, err_msg=key
-            )
+    assert_follows(follow("SCVI", resume=folder / "two.ckpt", **EIGHT), whole)
+    assert_follows(answers("resumed"), whole)
+
+
+def test_a_checkpoint_within_an_epoch_does_too(answers: Answers, folder: Path):
+    whole = follow("SCVI", **FOUR)
+    with safe_open(str(folder / "within.ckpt"), framework="pt") as file:
+        kept = json.loads(file.metadata()["vivace"])
+    assert (kept["next_epoch"], kept["steps_done"]) == (1, 2)
+    assert_follows(answers("within"), whole)
+    assert_follows(follow("SCVI", resume=folder / "within.ckpt", **FOUR), whole)
 
 
 # ends -------------------------------------------------------------------------------------------

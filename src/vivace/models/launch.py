@@ -98,7 +98,8 @@ def _write_job(path: Path, job: Any, n: int) -> None:
     except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
         msg = (
             f"devices={n}: the cells or the model cannot be handed to other processes ({error}). Leave "
-            f"devices out and run: torchrun --nproc-per-node {n} YOUR_SCRIPT.py"
+            f"devices out and run: torchrun --nproc-per-node {n} YOUR_SCRIPT.py, or, in the shell, "
+            f"torchrun --nproc-per-node {n} --no-python vivace fit ..."
         )
         raise InvalidArgumentError(msg) from error
 

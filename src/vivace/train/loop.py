@@ -117,10 +117,10 @@ def fit(
     with left_on_error(ranks), momentum, seeded(seed), Interrupt(ranks) as interrupt:
         if resume is not None:
             state = load_checkpoint(resume, module, optimizer, options)
-            check_whole_epoch(resume, state, ranks)
         start, history, best = state.next_epoch, state.history, state.best
         n_before = history.n_epochs - start  # of earlier training
-        facts = {"seed": seed, "loss_kwargs": loss_kwargs, "epochs done": start}
+        done = (start, state.steps_done)
+        facts = {"seed": seed, "loss_kwargs": loss_kwargs, "epochs and steps done": done}
         train, validation = begin(ranks, module, train, validation, options, facts)
 
         def keep(epoch: int, steps_done: int = 0, metrics: EpochMetrics | None = None) -> None:
@@ -163,13 +163,6 @@ def fit(
     )
 
 
-def check_whole_epoch(path: str | Path, state: Progress, ranks: Ranks) -> None:
-    """Refuse a checkpoint of one process within an epoch where several go on."""
-    if state.steps_done and ranks.size > 1:
-        msg = f"checkpoint {path} was written by one process within an epoch; resume with one"
-        raise TrainingError(msg)
-
-
 @dataclass
 class Trainer:
     """One module with what it takes to pass over its cells."""
@@ -189,7 +182,7 @@ class Trainer:
     def __post_init__(self):
         self.device = self.module.device
         every = self.options.checkpoint_every_n_minutes
-        self.timer = Timer(every if self.ranks.size == 1 else None)
+        self.timer = Timer(every if self.ranks.writes else None)
         self.n_steps = self.options.max_epochs * len(self.batches)
         self.captured = CapturedStep(self) if self.options.cuda_graphs else None
         if self.ranks.size > 1:
@@ -207,13 +200,15 @@ class Trainer:
         If the loss stops being finite, cells can no longer be read, or a second Ctrl-C breaks a step,
         the weights of the start of the epoch are put back.
         """
+        done = under_way.steps_done if under_way else 0
+        metrics = under_way.metrics if under_way and self.ranks.writes else None
         good = [tensor.detach().clone() for tensor in self._state()]
         try:
             if self.exchange is None:
-                return self._pass(epoch, under_way)
-            seed_draws(self.ranks, self.seed, epoch)
+                return self._pass(epoch, done, metrics or EpochMetrics())
+            seed_draws(self.ranks, self.seed, epoch, done)
             with norms_over_all_parts(self.module), minibatches_divided(self.ranks):
-                return self._pass(epoch, under_way)
+                return self._pass(epoch, done, metrics or EpochMetrics())
         except (VivaceError, KeyboardInterrupt):
             for tensor, value in zip(self._state(), good, strict=True):
                 tensor.detach().copy_(value)
@@ -224,10 +219,8 @@ class Trainer:
         """Weights and buffers as they lie in memory; a state dict turns some of them round."""
         return [*self.module.parameters(), *self.module.buffers()]
 
-    def _pass(self, epoch: int, under_way: Progress | None) -> dict[str, float]:
+    def _pass(self, epoch: int, done: int, metrics: EpochMetrics) -> dict[str, float]:
         self.module.train()
-        metrics = (under_way and under_way.metrics) or EpochMetrics()
-        done = under_way.steps_done if under_way else 0
         kl_weight = self.options.max_kl_weight
         first = epoch * len(self.batches)
         for step, batch in enumerate(self._stream(epoch, done), start=first + done):
@@ -237,13 +230,12 @@ class Trainer:
             losses = self.step(batch, step, kl_weight)
             if self.exchange is not None:
                 self._check_finite(self.exchange.loss, epoch, step)
-            elif (
-                self.device.type == "cpu"
-            ):  # elsewhere looking at the loss would wait for the device
+            elif self.device.type == "cpu":  # elsewhere looking would wait for the device
                 self._check_finite(losses.loss.item(), epoch, step)
             metrics.add(losses)
-            if self.keep is not None and self.timer.is_due():
-                self.keep(epoch, step + 1 - first, metrics)
+            due = self.timer.is_due() if self.exchange is None else self.exchange.due
+            if self.keep is not None and due:
+                self.keep(epoch, step + 1 - first, metrics.of_all(self.ranks))
         result = metrics.result("train", self.batches.n_obs, self.ranks)
         if result:
             self._check_finite(result["train_loss"], epoch, first + len(self.batches) - 1)
@@ -274,7 +266,7 @@ class Trainer:
         if self.exchange is None:
             losses.loss.backward()
         else:
-            self.exchange.backward(losses.loss, self.interrupt.requested)
+            self.exchange.backward(losses.loss, self.interrupt.requested, self.timer.is_due())
         if self.options.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options.max_grad_norm)
         take_step(self.optimizer)

@@ -63,7 +63,7 @@ class TrainOptions:
     checkpoint_every_n_epochs
         How often a checkpoint is written, where a place for it is given.
     checkpoint_every_n_minutes
-        How often besides, within an epoch that takes long; not where several processes train.
+        How often besides, within an epoch that takes long.
     precision
         "float32", or "bf16" for matrix products in bfloat16.
     cuda_graphs
