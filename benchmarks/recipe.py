@@ -34,7 +34,7 @@ import vivace
 from cells import CELLS, MAX_TRAIN, split
 from scvi_env import scvi_python
 from vivace import metrics
-from vivace.train.recipes import scvi_epochs
+from vivace.models.scvi_recipe import scvi_epochs
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2)

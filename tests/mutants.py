@@ -71,7 +71,7 @@ MUTANTS = [
         ("n = min(len(columns1), len(columns2))", "n = max(len(columns1), len(columns2)) - 1"),
         ("(scale1 > scale2).mean(-1)", "(scale1 < scale2).mean(-1)"),
         ("(scale1 > scale2).mean(-1)", "(scale1 > scale2).mean(0)"),
-        ("NORMALISED_TOTAL, totals, out", "NORMALISED_TOTAL, totals + 1, out"),
+        ("TARGET, totals, out", "NORMALISED_TOTAL, totals + 1, out"),
         ("n += block.shape[0]", "n += block.shape[1]"),
         ("mean2 < options.threshold_counts", "mean1 < options.threshold_counts"),
         ("change(scale1, scale2, REPORTED * pseudocount)", "change(scale2, scale1, REPORTED * pseudocount)"),
@@ -394,6 +394,10 @@ MUTANTS = [
         ('chosen["min_kl_weight"] = 0.0  #', 'chosen["min_kl_weight"] = 1.0  #'),
         ("if value is not None}", "}"),
         ("chosen |= given", "chosen = given | chosen"),
+    ),
+    *of(
+        "models/scvi_recipe.py",
+        "train/test_recipes.py",
         ("math.ceil(SCVI_LEAST_STEPS / per_pass)", "0"),
     ),
 ]  # fmt: skip

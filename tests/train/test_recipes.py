@@ -6,7 +6,8 @@ import pytest
 
 from vivace.datasets import simulate
 from vivace.models import SCVI
-from vivace.train.recipes import SCVI_FAST, SCVI_FAST_BATCHES, make_options, scvi_batch_size
+from vivace.models.scvi_recipe import SCVI_FAST, SCVI_FAST_BATCHES, scvi_batch_size
+from vivace.train.recipes import make_options
 
 CELLS = [1, 31, 32, 33, 300, 2_000, 20_000, 20_001, 150_000, 10**6, 10**8]
 MODEL = {"fast": SCVI_FAST}

@@ -33,6 +33,7 @@ from vivace.analysis.change import (
     summarise,
 )
 from vivace.analysis.groups import Comparison, Plan
+from vivace.data.sources.normalise import TARGET
 from vivace.errors import InvalidArgumentError, VivaceWarning, check_choice, nearest
 
 DrawScales: TypeAlias = Callable[[np.ndarray, int | None], np.ndarray]
@@ -41,7 +42,6 @@ CountBlocks: TypeAlias = Callable[[np.ndarray], Iterable[Any]]
 """Rows to their raw counts in blocks, each scipy CSR or dense."""
 Batches: TypeAlias = Sequence[int | None]
 
-NORMALISED_TOTAL = 1e4
 GENES_AT_ONCE = 128
 """Genes compared at a time, so that the draws of both sides stay in the processor's cache."""
 MOST_IN_MEMORY = 2 * 2**30
@@ -358,9 +358,7 @@ class RawStatistics:
         for block in blocks:
             block = sparse.csr_array(block, dtype=np.float64)
             totals = block.sum(axis=1)
-            factor = np.divide(
-                NORMALISED_TOTAL, totals, out=np.zeros_like(totals), where=totals > 0
-            )
+            factor = np.divide(TARGET, totals, out=np.zeros_like(totals), where=totals > 0)
             rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
             for i, weights in enumerate((block.data, block.data != 0, block.data * factor[rows])):
                 sums[i] += np.bincount(block.indices, weights, n_genes)

@@ -76,7 +76,7 @@ class Loader:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Minibatch]:
         """The minibatches of one pass over the cells from one on, or the part that this process reads."""
-        rows = itertools.islice(self.row_batches(epoch), first, None)
+        rows: Iterator[np.ndarray] = itertools.islice(self.row_batches(epoch), first, None)
         rows = self.part.cut(rows) if self.shuffle else self.part.deal(rows)
         if self.cells.layout is None:
             return map(self.cells.minibatch, rows)

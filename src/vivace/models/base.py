@@ -33,7 +33,7 @@ from vivace.errors import (
 from vivace.io import SavedModel, blamed_on, limited, load_parts, save_parts
 from vivace.models.device import pick_device, processes_of
 from vivace.models.door import arguments_of, behind_door, put_door
-from vivace.models.launch import has_to_start, train_in_processes
+from vivace.models.launch import to_start, train_in_processes
 from vivace.models.query import freeze_again
 from vivace.models.questions.parts import Part
 from vivace.modules.base import BaseModule
@@ -384,7 +384,7 @@ class BaseModel(ABC):
         if len(self.split.validation) == 0:
             return train, None
         held_out = cells.in_reading_order(self.split.validation)
-        return train, Loader(cells, held_out, max(options.batch_size, 256))
+        return train, Loader(cells, held_out, max(options.batch_size, DEFAULT_BATCH_SIZE))
 
     def _run_training(
         self,
@@ -398,9 +398,9 @@ class BaseModel(ABC):
         processes: int | None = None,
         **fit_kwargs,
     ) -> None:
-        if has_to_start(processes):
+        if n := to_start(processes):
             given = {"options": options, "loss_kwargs": loss_kwargs, "seed": seed, "recipe": recipe}
-            train_in_processes(self, processes, train, validation, {**fit_kwargs, **given})
+            train_in_processes(self, n, train, validation, {**fit_kwargs, **given})
             return
         result = fit(
             self.module,

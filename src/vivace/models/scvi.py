@@ -18,9 +18,9 @@ from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.models.minify import is_minified, minified
 from vivace.models.questions import expression, groups, latent, quality, setup
+from vivace.models.scvi_recipe import SCVI_FAST, SCVI_FAST_BATCHES
 from vivace.modules.counts import LIKELIHOODS
 from vivace.modules.vae import VAE
-from vivace.train.recipes import SCVI_FAST, SCVI_FAST_BATCHES
 
 
 class SCVI(BaseModel):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vivace.analysis.deconvolution import type_profiles
+from vivace.data.sources.normalise import TARGET
 from vivace.models.destvi import DestVI
 from vivace.runs import layout
 from vivace.runs.write import write_table
@@ -86,7 +87,7 @@ def marker_table(model: DestVI, proportions: pd.DataFrame, n: int = N_MARKERS) -
         totals.append(row_sums(block))
         of_markers = block[:, used]
         counted.append(of_markers.toarray() if hasattr(of_markers, "toarray") else of_markers)
-    per_total = 1e4 / np.maximum(np.concatenate(totals), 1)
+    per_total = TARGET / np.maximum(np.concatenate(totals), 1)
     levels = np.concatenate(counted).astype(float) * per_total[:, None]
     tables = []
     for label, (genes, fold) in zip(proportions.columns, chosen, strict=True):
