@@ -34,7 +34,7 @@ ALLOWED = {
         "train",
     },
 }
-EVERYBODY = {"errors", "_arguments", "_types", "_files", "_hooks", "_ranks", "_settings"}
+EVERYBODY = {"errors", "_arguments", "_types", "_files", "_hooks", "_lazy", "_ranks", "_settings"}
 NEVER = {
     "kernels": {"anndata", "pandas", "mudata"},
     "likelihoods": {"anndata", "pandas", "mudata"},
@@ -156,3 +156,15 @@ def test_import_vivace_loads_no_extra():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
     assert not loaded & (EXTRAS | {"sklearn"})
+
+
+def test_import_vivace_loads_no_torch_and_a_model_loads_no_other():
+    code = (
+        "import json, sys, vivace; torch = 'torch' in sys.modules; vivace.SCVI; "
+        "print(json.dumps([torch, sorted(m for m in sys.modules if m.startswith('vivace.models.'))]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    torch, loaded = json.loads(done.stdout)
+    assert not torch
+    assert "vivace.models.scvi" in loaded
+    assert not {f"vivace.models.{name}" for name in ("splicevi", "sysvi", "destvi")} & set(loaded)

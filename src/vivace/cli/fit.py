@@ -144,11 +144,11 @@ def fit_parameters(fit: Fit) -> list[Any]:
     ]
     likelihoods = ", ".join(f'"{name}"' for name in model.likelihoods)
     for one in options:
-        if one.name in PLAIN_HELP:
+        if one.name in fit.needs:  # the model's own words say what it needs the column for
+            one.annotation.__metadata__[0].help += REQUIRED
+        elif one.name in PLAIN_HELP:
             text = PLAIN_HELP[one.name].format(likelihoods=likelihoods)
             one.annotation.__metadata__[0].help = text
-        if one.name in fit.needs:
-            one.annotation.__metadata__[0].help += REQUIRED
     return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
 
 
