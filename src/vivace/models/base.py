@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 
 from vivace._arguments import check_names, read_options
-from vivace._files import user_path
 from vivace._ranks import is_first
 from vivace._settings import seeded, settings
 from vivace._types import Keys
@@ -30,12 +29,14 @@ from vivace.errors import (
     missing_key,
     nearest,
 )
-from vivace.io import SavedModel, blamed_on, limited, load_parts, save_parts
+from vivace.io import SavedModel, blamed_on, limited
+from vivace.models import files
 from vivace.models.device import pick_device, processes_of
 from vivace.models.door import arguments_of, behind_door, put_door
 from vivace.models.launch import to_start, train_in_processes
 from vivace.models.query import freeze_again
 from vivace.models.questions.parts import Part
+from vivace.models.spellings import spelled
 from vivace.modules.base import BaseModule
 from vivace.train import TrainOptions, fit
 from vivace.train.history import History
@@ -352,9 +353,9 @@ class BaseModel(ABC):
         self, recipe: str, n_cells: int, given: dict[str, Any], plan_kwargs: dict[str, Any] | None
     ) -> tuple[TrainOptions, dict[str, Any]]:
         """Split what the user gave into options of the loop and arguments of the loss."""
-        plan = dict(plan_kwargs or {})
-        of_loss = loss_options(self.module)
-        check_names("plan_kwargs", plan, [*option_names(), "kl_weight", *of_loss])
+        known = [*option_names(), "kl_weight", *loss_options(self.module)]
+        plan = spelled("plan_kwargs", "train", plan_kwargs or {}, known)
+        check_names("plan_kwargs", plan, known)
         if "kl_weight" in plan:
             weight = plan.pop("kl_weight")
             plan |= {"max_kl_weight": weight, "min_kl_weight": weight}
@@ -432,19 +433,31 @@ class BaseModel(ABC):
 
     # files --------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+    @behind_door
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        prefix: str = "",
+        overwrite: bool = False,
+        save_anndata: bool = False,
+    ) -> Path:
         """Save the model as safetensors and JSON. Of several processes that train it, the first does.
 
         Parameters
         ----------
         folder
             Made if needed; ``~`` is the home folder. Other files in it stay as they are.
+        prefix
+            Name of a folder in ``folder`` to save to instead, for several models beside each other.
         overwrite
             Replace a model that is there. Until the new one is whole, the old one stays.
+        save_anndata
+            Write the data beside the model as well, where :meth:`load` finds them.
 
         Returns
         -------
-        The folder.
+        The folder of the model.
 
         Raises
         ------
@@ -452,10 +465,13 @@ class BaseModel(ABC):
             If there is a model already and ``overwrite`` is false.
         ModelFileError
             If the folder cannot be written to, or an option could not be loaded again.
+        InvalidDataError
+            If the data cannot be written.
         """
+        folder = files.place_of(folder, prefix)
         if not is_first():
-            return user_path(folder, "folder")
-        return save_parts(folder, self._to_save(), overwrite=overwrite)
+            return folder
+        return files.save_model(folder, self._to_save(), self.adata, overwrite, save_anndata)
 
     def _to_save(self) -> SavedModel:
         """All that is saved of the model."""
@@ -473,7 +489,14 @@ class BaseModel(ABC):
 
     @classmethod
     @behind_door
-    def load(cls, folder: str | Path, adata: Any = None) -> Self:
+    def load(
+        cls,
+        folder: str | Path,
+        adata: Any = None,
+        accelerator: str = "cpu",
+        device: str | int = "auto",
+        prefix: str = "",
+    ) -> Self:
         """Load a model of this class.
 
         Parameters
@@ -481,7 +504,12 @@ class BaseModel(ABC):
         folder
             Written by :meth:`save`.
         adata
-            Data that later questions are asked of by default.
+            Data that later questions are asked of by default; None for those that were saved beside the
+            model, if they were, and False for none.
+        accelerator, device
+            Where the model is put: "cpu", "gpu" or "auto", and the number of the device.
+        prefix
+            As in :meth:`save`.
 
         Raises
         ------
@@ -489,7 +517,8 @@ class BaseModel(ABC):
             If the folder is incomplete, altered, of a newer version, of another model, or asks for a
             module far larger than its weights.
         """
-        return cls.from_parts(load_parts(folder), adata)
+        parts, adata = files.read_model(folder, adata, prefix)
+        return files.placed(cls.from_parts(parts, adata), accelerator, device)
 
     @classmethod
     @behind_door

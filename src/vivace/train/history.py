@@ -116,6 +116,10 @@ class History:
         values = self.records.get(name)
         return values[max(values)] if values else None
 
+    def since(self, epoch: int, name: str) -> list[float]:
+        """Values of a metric from an epoch on."""
+        return [value for at, value in self.records.get(name, {}).items() if at >= epoch]
+
     @property
     def n_epochs(self) -> int:
         """Number of the next epoch."""

@@ -14,12 +14,12 @@ import torch
 
 from vivace._ranks import ALONE, Ranks, minibatches_divided
 from vivace._settings import own_session, seeded
-from vivace.errors import InvalidArgumentError, TrainingError, VivaceError
+from vivace.errors import TrainingError, VivaceError
 from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.train.checkpoint import Progress, Timer, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
-from vivace.train.monitor import check_monitor
+from vivace.train.monitor import check_monitor, check_needs_none_held_out
 from vivace.train.norms import batch_norm_momentum, norms_over_all_parts
 from vivace.train.optimizer import forget_gradients, make_optimizer, take_step
 from vivace.train.options import TrainOptions
@@ -27,7 +27,7 @@ from vivace.train.precision import autocast, warn_of_slow_precision
 from vivace.train.progress import progress_bar
 from vivace.train.ranks import Exchange, begin, join, left_on_error, seed_draws
 from vivace.train.result import TrainResult
-from vivace.train.schedule import FACTORS
+from vivace.train.schedule import FACTORS, reduction
 from vivace.train.stopping import BestSoFar, Interrupt
 
 
@@ -100,15 +100,15 @@ def fit(
         If early stopping lacks held-out cells, or watches a column that no epoch will have; if the
         processes do not meet, have other data or options, or are too many for a minibatch.
     """
-    if options.early_stopping and validation is None:
-        msg = "early_stopping=True needs held-out cells, but the validation set is empty"
-        raise InvalidArgumentError(msg)
+    if validation is None:
+        check_needs_none_held_out(options)
     started = time.perf_counter()
     ranks = join(alone)
     module.to(device)
     loss_kwargs = loss_kwargs or {}
     streams = {"train": train, "validation": validation}
-    check_monitor(options.early_stopping_monitor, module, streams, loss_kwargs)
+    check_monitor("early_stopping_monitor", options, module, streams, loss_kwargs)
+    check_monitor("lr_scheduler_metric", options, module, streams, loss_kwargs)
     warn_of_slow_precision(options.precision, module.device)
     optimizer = make_optimizer(module, options)
     state = Progress(0, History() if history is None else history, BestSoFar())
@@ -136,6 +136,8 @@ def fit(
         )
         with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as on_epoch:
             for epoch in range(start, options.max_epochs):
+                watched = history.since(n_before, options.lr_scheduler_metric)
+                trainer.lr_share = reduction(options, epoch, watched)
                 metrics = trainer.epoch(epoch, state if epoch == start else None)
                 if trainer.stopping:
                     stopped = "interrupted"
@@ -178,6 +180,7 @@ class Trainer:
     ranks: Ranks = ALONE
     seed: int = 0
     exchange: Exchange | None = field(init=False, default=None)
+    lr_share: float = field(init=False, default=1.0)
 
     def __post_init__(self):
         self.device = self.module.device
@@ -249,7 +252,7 @@ class Trainer:
 
     def step(self, batch: Any, step: int, kl_weight: float) -> LossOutput:
         """One step of the schedule on a minibatch, or on its rows."""
-        factor = FACTORS[self.options.lr_schedule](step, self.n_steps)
+        factor = self.lr_share * FACTORS[self.options.lr_schedule](step, self.n_steps)
         if self.captured is not None:
             return self.captured(batch, factor, kl_weight)
         for group in self.optimizer.param_groups:

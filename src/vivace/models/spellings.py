@@ -1,0 +1,124 @@
+"""Names that users of scvi-tools have in their fingers: what they are called here, or what to use instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from vivace.errors import InvalidArgumentError, UnknownOptionError
+
+Meaning = Callable[[Any], dict[str, Any]]
+"""``f(value)``: the options that say the same here."""
+
+
+def called(name: str) -> Meaning:
+    """The same under another name."""
+    return lambda value: {name: value}
+
+
+def left_out(_: Any) -> dict[str, Any]:
+    """Makes no difference here."""
+    return {}
+
+
+def instead(what: str) -> Meaning:
+    """Can't be had, unless it is switched off; ``what`` says what to do."""
+
+    def refuse(value: Any) -> dict[str, Any]:
+        if not value:
+            return {}
+        raise UnknownOptionError(what)
+
+    return refuse
+
+
+def only(expected: str, what: str) -> Meaning:
+    """One value is how things are here; of any other, ``what`` says what to do."""
+
+    def check(value: Any) -> dict[str, Any]:
+        if value == expected:
+            return {}
+        raise InvalidArgumentError(f"{value!r} cannot be had: {what}")
+
+    return check
+
+
+HISTORY = "model.history holds every metric of every epoch once training is over"
+FILES = {"dir_path": called("folder")}
+TRAINING: dict[str, Meaning] = {
+    "enable_progress_bar": called("progress"),
+    "gradient_clip_val": called("max_grad_norm"),
+    "gradient_clipping_max_norm": called("max_grad_norm"),
+    "gradient_clipping": instead("pass max_grad_norm=5.0 to clip gradients to this norm"),
+    "early_stopping_mode": only("min", "lower is better for every metric that can be watched"),
+    "reduce_lr_on_plateau": lambda value: {"lr_schedule": "plateau"} if value else {},
+    "lr_scheduler_type": called("lr_schedule"),
+    "step_size": called("lr_step_size"),
+    "compile": instead("leave it out: what compiling would fuse is fused already"),
+    "optimizer_creator": instead('pass optimizer="Adam" or "AdamW" with lr, weight_decay and eps'),
+    "callbacks": instead(f"leave it out: {HISTORY}"),
+    "logger": instead(f"leave it out: {HISTORY}"),
+    "enable_checkpointing": instead('pass checkpoint="a file", and go on from it with resume='),
+    "strategy": instead("leave it out: devices=n trains by n processes on this machine"),
+    "datamodule": instead(
+        "leave it out: vivace.open_cells reads cells that do not fit into memory"
+    ),
+    **dict.fromkeys(
+        ("log_every_n_steps", "enable_model_summary", "load_sparse_tensor", "simple_progress_bar"),
+        left_out,
+    ),
+}
+SPELLINGS: dict[str, dict[str, Meaning]] = {
+    "save": FILES,
+    "load": {**FILES, "backup_url": instead("download the folder, then load it")},
+    "train": TRAINING,
+    "differential_expression": {"silent": left_out},
+    "load_query_data": {"inplace_subset_query_vars": left_out},
+}
+"""Verb to the names it has there."""
+
+
+def spelled(owner: str, verb: str, given: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Options under their names here; what is known as it stands, or not known at all, is left alone.
+
+    Parameters
+    ----------
+    owner
+        Whose options they are, for messages.
+    verb
+        Which of :data:`SPELLINGS` to read.
+    given
+        Options by name.
+    known
+        Names that ``owner`` has.
+
+    Raises
+    ------
+    UnknownOptionError
+        If an option is given under both names, or cannot be had: then with what to use instead.
+    InvalidArgumentError
+        If its value cannot be had.
+
+    Examples
+    --------
+    >>> spelled("SCVI.train", "train", {"enable_progress_bar": False}, ["progress"])
+    {'progress': False}
+    """
+    meanings = SPELLINGS.get(verb, {})
+    found = {name: value for name, value in given.items() if name in known or name not in meanings}
+    for name in given.keys() - found.keys():
+        here = _meant(owner, name, meanings[name], given[name])
+        for twice in here.keys() & given.keys():
+            msg = f'{owner}: "{name}" is called "{twice}" here, and both are given; pass one'
+            raise UnknownOptionError(msg)
+        # a schedule that is named counts for more than that there is one
+        found = here | found if name == "reduce_lr_on_plateau" else found | here
+    return found
+
+
+def _meant(owner: str, name: str, meaning: Meaning, value: Any) -> dict[str, Any]:
+    try:
+        return meaning(value)
+    except InvalidArgumentError as error:
+        msg = f'{owner} has no option "{name}" like this; {error}'
+        raise type(error)(msg) from None
