@@ -163,8 +163,8 @@ def rates_of(**options: Any) -> list[float]:
     rates: list[float] = []
     whole = loop.Trainer.epoch
 
-    def epoch(self: Any, number: int) -> dict[str, float]:
-        metrics = whole(self, number)
+    def epoch(self: Any, *args: Any) -> dict[str, float]:
+        metrics = whole(self, *args)
         rates.append(self.optimizer.param_groups[0]["lr"])
         return metrics
 
