@@ -326,7 +326,7 @@ MUTANTS = [
         ("for key, values in zip(PLACES, (means, variances", "for key, values in zip(PLACES, (means, means"),
     ),
     *of(
-        "models/answers.py",
+        "models/questions/groups.py",
         "models/test_answers.py analysis/test_differential.py -k 'not realised'",
         ("values.ndim == 3 and average", "values.ndim == 3"),
         ("values = values.mean(0)", "values = values.mean(1)"),

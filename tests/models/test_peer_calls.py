@@ -265,10 +265,10 @@ def test_9_a_resumed_run_finds_its_learning_rate_again(tmp_path):
 
         epoch = loop.Trainer.epoch
 
-        def breaks(self: Any, number: int) -> dict[str, float]:
+        def breaks(self: Any, number: int, *args: Any) -> dict[str, float]:
             if number == 4:
                 raise vivace.errors.TrainingError
-            return epoch(self, number)
+            return epoch(self, number, *args)
 
         patch.setattr(loop.Trainer, "epoch", breaks)
         with pytest.raises(vivace.errors.TrainingError):
