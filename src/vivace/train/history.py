@@ -53,7 +53,10 @@ class EpochMetrics:
             "kl_local": losses.kl_local_sum,
             "kl_global": kl_global,
         }
-        for name, value in losses.extra_metrics.items():
+        extra = dict(losses.extra_metrics)
+        if losses.classification_loss is not None:
+            extra["classification_loss"] = losses.classification_loss
+        for name, value in extra.items():
             if value.dim() == 0:
                 terms[f"extra:{name}"] = value * n
         self._names = list(terms)
