@@ -302,3 +302,155 @@ def test_10_the_optimizer_has_a_name():
 def test_24_a_column_to_watch_that_is_not_there_is_refused():
     with pytest.raises(vivace.errors.InvalidArgumentError, match="elbo_validation"):
         untrained().train(1, progress=False, early_stopping_monitor="nonsense")
+
+
+# query mapping ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def halves() -> tuple[Any, Any, Any]:
+    """A reference, its cells, and new cells of another batch."""
+    adata = cells()
+    new = (adata.obs["batch"] == "batch_2").to_numpy()
+    known = adata[~new].copy()
+    return trained(known), known, adata[new].copy()
+
+
+def test_5_a_query_is_brought_into_order_in_place(halves, tmp_path):
+    reference, known, new = halves
+    new = new[:, [*range(3, 20)]][:, ::-1].copy()
+    new.layers["twice"] = new.X * 2
+    new.var["n"], new.varm["two"], new.obsm["place"] = (
+        np.arange(17),
+        np.ones((17, 2)),
+        np.arange(new.n_obs)[:, None],
+    )
+    new.raw = new
+    before = new.copy()
+    folder = reference.save(tmp_path)
+    names = vivace.SCVI.prepare_query_anndata(new, str(folder), return_reference_var_names=True)
+    assert names.equals(known.var_names)
+    assert new.n_vars == 17
+    assert vivace.SCVI.prepare_query_anndata(new, folder, inplace=True) is None
+    assert new.var_names.equals(known.var_names)
+    shared = before.var_names
+    for found, was in (
+        (new[:, shared].X, before.X),
+        (new[:, shared].layers["twice"], before.X * 2),
+    ):
+        np.testing.assert_array_equal(found.toarray(), was.toarray())
+    assert new.X[:, :3].nnz == 0
+    assert list(new[:, shared].var["n"]) == list(before.var["n"])
+    assert np.isnan(new.varm["two"][:3]).all()
+    assert np.isfinite(new.varm["two"][3:]).all()
+    np.testing.assert_array_equal(new.obsm["place"], before.obsm["place"])
+    assert new.X.dtype == before.X.dtype
+    assert new.raw.n_vars == 17
+    model = vivace.SCVI.load_query_data(new, folder, accelerator="cpu", device="auto")
+    model.train(max_epochs=1, progress=False)
+    assert model.get_latent_representation().shape == (new.n_obs, 2)
+
+
+def test_5_what_cannot_be_read_is_left_as_it_is(halves):
+    reference, _, new = halves
+    spoiled = new[:, ::-1].copy()
+    spoiled.X.data[0] = -1
+    names = spoiled.var_names
+    with pytest.raises(vivace.errors.InvalidDataError, match="negative"):
+        vivace.SCVI.prepare_query_anndata(spoiled, reference, inplace=True)
+    assert spoiled.var_names.equals(names)
+
+
+def test_6_a_query_model_takes_the_peers_options(halves, watch):
+    reference, _, new = halves
+    new = watch(new.copy())
+    model = vivace.SCVI.load_query_data(
+        new, reference, inplace_subset_query_vars=True, accelerator="cpu"
+    )
+    assert model.device.type == "cpu"
+
+
+# looking at a model -----------------------------------------------------------------------------
+
+ANSWERED = {
+    "is_trained_": "is_trained",
+    "history_": "history",
+    "train_indices_": "train_indices",
+    "validation_indices_": "validation_indices",
+    "test_indices_": "test_indices",
+    "init_params_": "options",
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_13_facts_answer_under_their_names(model, name: str):
+    found, wanted = getattr(model, name), getattr(model, ANSWERED[name])
+    assert str(found) == str(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("summary_string", "print"),
+        ("get_var_names", "model.var_names"),
+        ("registry", "model.schema"),
+        ("registry_", "model.schema"),
+        ("summary_stats", "model.view_anndata_setup"),
+        ("adata_manager", "model.schema"),
+        ("get_anndata_manager", "model.schema"),
+        ("trainer", "model.history"),
+    ],
+)
+def test_13_what_is_not_there_names_ours(model, name: str, match: str):
+    assert not hasattr(model, name)
+    with pytest.raises(vivace.errors.VivaceError, match=match) as found:
+        getattr(model, name)
+    assert isinstance(found.value, AttributeError)
+
+
+def test_13_other_names_are_plainly_not_there(model):
+    with pytest.raises(AttributeError, match="'SCVI' object has no attribute 'nonsense'"):
+        model.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_7_what_was_set_up_is_a_table(name: str):
+    case = CASES[name]
+    table = case.build(case.data()).view_anndata_setup()
+    assert list(table.columns) == ["where", "categories", "names"]
+    assert "X" in table.index
+
+
+def test_7_the_table_says_where_and_how_many():
+    adata = cells()
+    adata.layers["counts"] = adata.X
+    adata.obs["depth"] = 1.0
+    vivace.SCVI.setup_anndata(
+        adata, layer="counts", batch_key="batch", continuous_covariate_keys=["depth"]
+    )
+    table = vivace.SCVI(adata).view_anndata_setup()
+    assert table.loc["X", "where"] == 'adata.layers["counts"]'
+    assert table.loc["batch", "where"] == 'adata.obs["batch"]'
+    assert table.loc["batch", "categories"] == adata.obs["batch"].nunique()
+    assert table.loc["batch", "names"].startswith("batch_0, batch_1")
+    assert 'adata.obs["depth"]' in list(table["where"])
+
+
+def test_21_other_data_are_checked_at_once(model):
+    loaded_with = model.adata
+    with pytest.raises(vivace.errors.InvalidDataError, match="genes are not in"):
+        model.adata = loaded_with[:, :5].copy()
+    assert model.adata is loaded_with
+    other = loaded_with[:30].copy()
+    try:
+        model.adata = other
+        assert len(model.get_latent_representation()) == 30
+    finally:
+        model.adata = loaded_with
+
+
+def test_20_a_minified_model_says_of_what_kind_it_is():
+    model = trained()
+    assert model.minified_data_type is None
+    model.minify_adata()
+    assert model.minified_data_type == "latent_posterior_parameters"

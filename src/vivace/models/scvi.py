@@ -394,6 +394,11 @@ class SCVI(BaseModel):
     load_query_data: Any = classmethod(query.load_query_data)
     prepare_query_anndata = staticmethod(query.prepare_query_anndata)
 
+    @property
+    def minified_data_type(self) -> str | None:
+        """The word "latent_posterior_parameters" if the cells come without counts, else None."""
+        return _minified_type(self.schema)
+
     def minify_adata(self) -> Any:
         """Keep each cell's posterior and library size instead of its counts.
 
@@ -423,7 +428,8 @@ class SCVI(BaseModel):
         >>> small.X is None, model.get_latent_representation().shape
         (True, (100, 10))
         """
-        self.adata, self.schema = minified(self)
+        small, self.schema = minified(self)
+        self.adata = small
         self.module.minified_data_type = _minified_type(self.schema)
         return self.adata
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from vivace.errors import InvalidArgumentError, UnknownOptionError
+from vivace.errors import InvalidArgumentError, UnknownAttributeError, UnknownOptionError
 
 Meaning = Callable[[Any], dict[str, Any]]
 """``f(value)``: the options that say the same here."""
@@ -76,6 +76,50 @@ SPELLINGS: dict[str, dict[str, Meaning]] = {
     "load_query_data": {"inplace_subset_query_vars": left_out},
 }
 """Verb to the names it has there."""
+
+
+FACTS = {
+    "is_trained_": "is_trained",
+    "history_": "history",
+    "train_indices_": "train_indices",
+    "validation_indices_": "validation_indices",
+    "test_indices_": "test_indices",
+    "init_params_": "options",
+}
+"""Name of an attribute there to its name here."""
+
+IN_SCHEMA = "model.schema says what the data look like, model.options what the model was built with"
+INSTEAD_OF = {
+    "summary_string": "print(model) says what it is, model.view_anndata_setup() what its data look like",
+    "summary_stats": "model.view_anndata_setup() counts what was set up",
+    "get_var_names": "use model.var_names",
+    "trainer": "model.training has the facts of the training, model.history its metrics",
+    **dict.fromkeys(
+        ("registry", "registry_", "adata_manager", "get_anndata_manager", "get_setup_arg"),
+        IN_SCHEMA,
+    ),
+}
+"""Name of an attribute there to what to use here."""
+
+
+def attribute(model: Any, name: str) -> Any:
+    """An attribute under its name there; called for names that a model does not have.
+
+    Raises
+    ------
+    AttributeError
+        Of names that nobody has.
+    UnknownAttributeError
+        With what to use instead.
+    """
+    if name in FACTS:
+        return getattr(model, FACTS[name])
+    owner = type(model).__name__
+    if name in INSTEAD_OF:
+        msg = f"{owner} has no {name}: {INSTEAD_OF[name]}"
+        raise UnknownAttributeError(msg)
+    msg = f"{owner!r} object has no attribute {name!r}"
+    raise AttributeError(msg, name=name, obj=model)
 
 
 def spelled(owner: str, verb: str, given: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
