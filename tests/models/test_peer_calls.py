@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import vivace
 from model_table import CASES
@@ -232,7 +235,6 @@ def test_9_the_learning_rate_falls_on_a_plateau():
 
 
 def test_9_as_torch_has_it():
-    import torch
 
     from vivace.train.schedule import n_plateaus
 
@@ -454,3 +456,151 @@ def test_20_a_minified_model_says_of_what_kind_it_is():
     assert model.minified_data_type is None
     model.minify_adata()
     assert model.minified_data_type == "latent_posterior_parameters"
+
+
+# arguments in their places ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def asked() -> Callable[[str], Any]:
+    """A trained model by its name."""
+
+    @cache
+    def make(name: str) -> Any:
+        case = CASES[name]
+        model = case.build(case.data())
+        model.train(max_epochs=1, progress=False, **case.train)
+        return model
+
+    return make
+
+
+def test_11_masks_choose_the_parts_of_a_split(model):
+    train = np.arange(60) % 3 > 0
+    one, other = untrained(), untrained()
+    masks = {"external_indexing": [train, ~train, []], "drop_last": True}
+    one.train(1, progress=False, seed=0, datasplitter_kwargs=masks)
+    np.testing.assert_array_equal(one.train_indices, np.flatnonzero(train))
+    np.testing.assert_array_equal(one.validation_indices, np.flatnonzero(~train))
+    rows = {"external_indexing": [np.flatnonzero(train), np.flatnonzero(~train)]}
+    other.train(1, progress=False, seed=0, datasplitter_kwargs=rows)
+    assert one.history["elbo_train"].equals(other.history["elbo_train"])
+
+
+def test_12_the_learning_rate_may_come_second():
+    adata = simulate("spatial", n_cells=60, n_genes=20)[0]
+    vivace.CondSCVI.setup_anndata(adata, labels_key="cell_type")
+    model = vivace.CondSCVI(adata, n_hidden=8)
+    model.train(1, 0.002, "cpu", progress=False)
+    assert model.training["options"]["lr"] == 0.002
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="both given"):
+        model.train(1, 0.002, lr=0.1)
+
+
+def test_12_contrastivevi_takes_four_places():
+    adata = simulate("contrastive", n_cells=60, n_genes=20)
+    vivace.ContrastiveVI.setup_anndata(adata)
+    model = vivace.ContrastiveVI(adata, n_hidden=8)
+    model.train(range(30), range(30, 60), 1, "cpu", progress=False)
+    assert model.training["epochs"] == 1
+
+
+# questions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SCVI", "CondSCVI", "ContrastiveVI"])
+def test_16_simulated_counts_are_an_array_on_request(asked, name: str):
+    model = asked(name)
+    torch.manual_seed(0)
+    draws = model.posterior_predictive_sample(n_samples=3)
+    torch.manual_seed(0)
+    dense = model.posterior_predictive_sample(n_samples=3, return_numpy=True)
+    assert dense.shape == (120, 30, 3)
+    np.testing.assert_array_equal(dense[..., 2], draws[2].toarray())
+    assert model.posterior_predictive_sample(return_numpy=True).shape == (120, 30)
+
+
+def test_17_each_number_is_a_tensor(model):
+    found = [
+        model.get_elbo(),
+        model.get_marginal_ll(n_mc_samples=2),
+        model.get_reconstruction_error()["reconstruction_loss"],
+    ]
+    assert all(isinstance(value, torch.Tensor) and value.shape == () for value in found)
+    each = model.get_marginal_ll(n_mc_samples=2, return_mean=False)
+    assert each.shape == (60,)
+
+
+@pytest.mark.parametrize("name", ["SCVI", "CondSCVI", "SysVI"])
+def test_18_differences_as_people_ask_for_them(asked, name: str):
+    model = asked(name)
+    first = model.adata.obs.columns[0]
+    level = model.adata.obs[first].iloc[0]
+    table = model.differential_expression(
+        idx1=f"{first} == {level!r}",
+        idx2=(model.adata.obs[first] != level).to_numpy(),
+        silent=True,
+        weights="uniform",
+        filter_outlier_cells=True,
+    )
+    assert len(table) == 30
+    if name != "SCVI":
+        with pytest.raises(vivace.errors.InvalidArgumentError, match="only SCVI weighs"):
+            model.differential_expression(groupby=first, weights="importance")
+
+
+def test_18_no_pseudocount_says_what_one_may_be(model):
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="pseudocounts=0"):
+        model.differential_expression(groupby="batch", mode="change", pseudocounts=0.0)
+
+
+def test_19_sysvi_says_why_it_has_no_library_size(asked):
+    model = asked("SysVI")
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="log-normalised"):
+        model.get_normalized_expression(library_size=1e4)
+    assert model.get_normalized_expression(library_size=1).shape == (120, 30)
+
+
+def test_22_beta_binomial_by_mean_and_correlation():
+    from vivace.likelihoods import BetaBinomial
+
+    f64 = torch.float64
+    n, mu, gamma = torch.tensor(7.0, dtype=f64), torch.tensor(0.3, dtype=f64), 0.2
+    law = BetaBinomial(n, mu=mu, gamma=torch.tensor(gamma, dtype=f64))
+    torch.testing.assert_close(law.mean, n * mu)
+    # a sum of n correlated trials: n p (1 - p) (1 + (n - 1) gamma)
+    torch.testing.assert_close(law.variance, n * mu * (1 - mu) * (1 + (n - 1) * gamma))
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="either alpha and beta"):
+        BetaBinomial(n, mu=mu)
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="either alpha and beta"):
+        BetaBinomial(n, mu, mu, mu=mu, gamma=mu)
+
+
+def test_23_gene_selection_names_scanpys():
+    from vivace import data
+
+    with pytest.raises(vivace.errors.VivaceError, match="highly_variable_genes"):
+        data.poisson_gene_selection  # noqa: B018
+    with pytest.raises(AttributeError, match="nonsense"):
+        data.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"psi_input": "centred"}, "'raw', 'deviation'"),
+        ({"pool_mode": "precision"}, "'mean', 'sum'"),
+        ({"stop_gradient_spl_to_expr": True}, "leave it out"),
+    ],
+)
+def test_25_options_of_splicevi_that_are_not_there(options: dict[str, Any], match: str):
+    mdata = CASES["SPLICEVI"].data()
+    vivace.SPLICEVI.setup_mudata(mdata)
+    with pytest.raises(vivace.errors.InvalidArgumentError, match=match):
+        vivace.SPLICEVI(mdata, **options)
+
+
+def test_26_contrastivevi_is_not_asked_before_training():
+    case = CASES["ContrastiveVI"]
+    with pytest.raises(vivace.errors.NotTrainedError, match="train"):
+        case.build(case.data()).get_latent_representation(representation_kind="salient")

@@ -328,7 +328,7 @@ class BaseModel(ABC):
             :class:`vivace.train.TrainOptions`); other names are passed to the module's loss.
             ``{"kl_weight": w}`` keeps the weight of the KL term at ``w``.
         datasplitter_kwargs
-            ``{"external_indexing": [train, validation, test]}``: arrays of row numbers.
+            ``{"external_indexing": [train, validation, test]}``: row numbers, masks or names of cells.
         checkpoint
             File that the state of training is written to, by default after every epoch.
         resume
@@ -353,6 +353,10 @@ class BaseModel(ABC):
             "seed": settings.seed if seed is None else seed,
             **self._splitter_options(datasplitter_kwargs),
         }
+        if split_kwargs.get("external_indexing") is not None:
+            split_kwargs["external_indexing"] = self._parts_as_rows(
+                split_kwargs["external_indexing"]
+            )
         given = {
             "max_epochs": max_epochs,
             "batch_size": batch_size,
@@ -398,10 +402,21 @@ class BaseModel(ABC):
 
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
-        options = read_options("datasplitter_kwargs", given)
+        what = "datasplitter_kwargs"
+        options = spellings.spelled(what, what, read_options(what, given), SPLIT_OPTIONS)
         for name in options.keys() - set(SPLIT_OPTIONS):
             raise missing_key("datasplitter_kwargs", name, "the known options", SPLIT_OPTIONS)
         return options
+
+    def _parts_as_rows(self, parts: Sequence[Any]) -> list[np.ndarray]:
+        """Row numbers of each part of a split that a user chose; a part may be empty."""
+        cells = self._cells()
+        return [
+            np.empty(0, dtype=np.int64)
+            if part is None or len(part) == 0
+            else self._rows(cells, part, "external_indexing")
+            for part in parts
+        ]
 
     def _training_batches(
         self, split_kwargs: dict[str, Any], options: TrainOptions

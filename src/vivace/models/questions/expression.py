@@ -138,7 +138,8 @@ def posterior_predictive_sample(
     n_samples: int = 1,
     gene_list: Sequence[str] | None = None,
     batch_size: int | None = None,
-) -> sparse.csr_array | list[sparse.csr_array]:
+    return_numpy: bool = False,
+) -> sparse.csr_array | list[sparse.csr_array] | np.ndarray:
     """Counts drawn from the fitted model.
 
     Parameters
@@ -147,12 +148,15 @@ def posterior_predictive_sample(
         As in ``get_normalized_expression``.
     n_samples
         Number S of draws.
+    return_numpy
+        A dense array instead, float32.
 
     Returns
     -------
-    (n, G) CSR array, or a list of S of them.
+    (n, G) CSR array, or a list of S of them; dense (n, G), or (n, G, S).
     """
-    return predictive_of(model, adata, indices, transform_batch, n_samples, gene_list, batch_size)
+    which = (adata, indices, transform_batch, n_samples, gene_list, batch_size)
+    return predictive_of(model, *which, return_numpy=return_numpy)
 
 
 def predictive_of(
@@ -164,7 +168,8 @@ def predictive_of(
     gene_list: Any,
     batch_size: int | None,
     population: str | None = None,
-) -> sparse.csr_array | list[sparse.csr_array]:
+    return_numpy: bool = False,
+) -> sparse.csr_array | list[sparse.csr_array] | np.ndarray:
     """As :func:`posterior_predictive_sample`, for cells of a named population."""
     parts = model._parts(adata, indices, batch_size, population)
     found = [
@@ -182,4 +187,7 @@ def predictive_of(
         sparse.csr_array(sparse.vstack(pieces, format="csr")[order])
         for pieces in zip(*found, strict=True)
     ]
+    if return_numpy:
+        dense = np.stack([draw.toarray() for draw in draws], axis=-1)
+        return dense[..., 0] if n_samples == 1 else dense
     return draws[0] if n_samples == 1 else draws
