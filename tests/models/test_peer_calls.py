@@ -604,3 +604,63 @@ def test_26_contrastivevi_is_not_asked_before_training():
     case = CASES["ContrastiveVI"]
     with pytest.raises(vivace.errors.NotTrainedError, match="train"):
         case.build(case.data()).get_latent_representation(representation_kind="salient")
+
+
+def test_14_correlations_of_genes_are_those_of_the_draws(model):
+    from scipy.stats import spearmanr
+
+    from vivace.analysis.correlation import correlations, expression_draws
+
+    values = np.random.default_rng(0).normal(size=(50, 6)) @ np.ones((6, 6)).cumsum(0)
+    values[:, 2] = values[:, 2].round()  # with ties
+    np.testing.assert_allclose(correlations(values, "spearman"), spearmanr(values).statistic)
+    np.testing.assert_allclose(correlations(values, "pearson"), np.corrcoef(values.T))
+
+    batches = model._loader(None, np.arange(4).repeat(3000))
+    draws = expression_draws(model.module, batches, np.random.default_rng(0), total=100.0)
+    assert draws.sum(1).mean() == pytest.approx(100, rel=0.02)
+
+
+def test_14_the_matrix_is_symmetric_and_named(model):
+    batches = list(model.adata.obs["batch"].unique()[:2])
+    options = {"n_samples": 2, "rna_size_factor": 500}
+    for kind in ("spearman", "pearson"):
+        table = model.get_feature_correlation_matrix(
+            correlation_type=kind, transform_batch=batches, **options
+        )
+        assert table.index.equals(model.var_names)
+        assert table.columns.equals(model.var_names)
+        np.testing.assert_allclose(table, table.T)
+        np.testing.assert_allclose(np.diag(table), 1)
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="correlation_type"):
+        model.get_feature_correlation_matrix(correlation_type="kendall")
+
+
+@pytest.mark.parametrize("dof", [None, 3.0])
+def test_15_the_aggregated_posterior_is_the_mean_of_densities(model, dof):
+    from scipy import stats
+
+    rows = [3, 8, 40]
+    means, variances = model.get_latent_representation(indices=rows, return_dist=True)
+    point = np.array([0.3, -0.2], dtype=np.float32)
+    law = model.get_aggregated_posterior(indices=rows, dof=dof)
+    one = stats.norm if dof is None else stats.t(dof)
+    width = np.sqrt(variances)
+    logs = (one.logpdf((point - means) / width) - np.log(width)).sum(1)
+    wanted = np.log(np.exp(logs).mean())
+    assert law.log_prob(torch.from_numpy(point)).item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_15_densities_of_cells_under_each_sample(model, watch):
+    adata = watch(model.adata)
+    table = model.differential_abundance(sample_key="batch")
+    assert list(table.index) == list(adata.obs_names)
+    of_one = model.get_aggregated_posterior(indices=adata.obs["batch"] == "batch_1", dof=None)
+    z = torch.from_numpy(model.get_latent_representation())
+    np.testing.assert_allclose(table["batch_1"], of_one.log_prob(z), rtol=1e-5)
+    few = model.differential_abundance(sample_key="batch", num_cells_posterior=4, dof=3)
+    assert few.shape == table.shape
+    with pytest.raises(vivace.errors.MissingKeyError, match="sample_key"):
+        model.differential_abundance(sample_key="nothing")
+    with pytest.raises(vivace.errors.VivaceError, match="sample_key"):
+        model.differential_abundance()

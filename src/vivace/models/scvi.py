@@ -17,7 +17,7 @@ from vivace.errors import InvalidArgumentError, InvalidDataError
 from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.models.minify import is_minified, minified
-from vivace.models.questions import expression, groups, latent, quality, setup
+from vivace.models.questions import abundance, expression, groups, latent, quality, setup
 from vivace.models.scvi_recipe import SCVI_FAST, SCVI_FAST_BATCHES
 from vivace.modules.counts import LIKELIHOODS
 from vivace.modules.vae import VAE
@@ -271,6 +271,7 @@ class SCVI(BaseModel):
 
     get_likelihood_parameters = expression.get_likelihood_parameters
     posterior_predictive_sample = expression.posterior_predictive_sample
+    get_feature_correlation_matrix = expression.get_feature_correlation_matrix
 
     # groups compared ----------------------------------------------------------------------------
 
@@ -382,6 +383,9 @@ class SCVI(BaseModel):
             draw_scales=draw_scales,
             filter_outlier_cells=filter_outlier_cells,
         )
+
+    get_aggregated_posterior = abundance.get_aggregated_posterior
+    differential_abundance = abundance.differential_abundance
 
     # quality of the fit -------------------------------------------------------------------------
 

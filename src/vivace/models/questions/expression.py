@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from scipy import sparse
 
-from vivace.analysis import expression, fit_quality
-from vivace.errors import InvalidArgumentError
+from vivace.analysis import correlation, expression, fit_quality
+from vivace.errors import InvalidArgumentError, check_choice
 from vivace.models.base import BaseModel
 from vivace.models.questions.parts import order_of
 
@@ -191,3 +191,57 @@ def predictive_of(
         dense = np.stack([draw.toarray() for draw in draws], axis=-1)
         return dense[..., 0] if n_samples == 1 else dense
     return draws[0] if n_samples == 1 else draws
+
+
+def get_feature_correlation_matrix(
+    model: BaseModel,
+    adata: Any = None,
+    indices: Any = None,
+    n_samples: int = 10,
+    batch_size: int | None = None,
+    rna_size_factor: float = 1000,
+    transform_batch: Any = None,
+    correlation_type: str = "spearman",
+) -> pd.DataFrame:
+    """How genes vary together over cells, in expression drawn from the model without counting noise.
+
+    All draws are in memory at once, cells times ``n_samples`` times genes.
+
+    Parameters
+    ----------
+    adata, indices, batch_size, transform_batch
+        As in ``get_normalized_expression``; matrices of several batches are averaged.
+    n_samples
+        Draws for each cell.
+    rna_size_factor
+        Library size of every cell, > 0.
+    correlation_type
+        "spearman", of ranks, or "pearson".
+
+    Returns
+    -------
+    (G, G) DataFrame; NaN of genes that do not vary.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the kind of correlation is not known, or an option is out of range.
+    """
+    check_choice("correlation_type", correlation_type, ("spearman", "pearson"))
+    batches = model._loader(adata, indices, batch_size)
+    rng = np.random.default_rng(draw_seed())
+    found = [
+        correlation.correlations(
+            correlation.expression_draws(
+                model.module,
+                batches,
+                rng,
+                total=rna_size_factor,
+                n_samples=n_samples,
+                transform_batch=code,
+            ),
+            correlation_type,
+        )
+        for code in model._batch_codes(transform_batch)
+    ]
+    return pd.DataFrame(np.mean(found, axis=0), model.var_names, model.var_names)
