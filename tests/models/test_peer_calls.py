@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import vivace
 from model_table import CASES
@@ -232,7 +235,6 @@ def test_9_the_learning_rate_falls_on_a_plateau():
 
 
 def test_9_as_torch_has_it():
-    import torch
 
     from vivace.train.schedule import n_plateaus
 
@@ -302,3 +304,363 @@ def test_10_the_optimizer_has_a_name():
 def test_24_a_column_to_watch_that_is_not_there_is_refused():
     with pytest.raises(vivace.errors.InvalidArgumentError, match="elbo_validation"):
         untrained().train(1, progress=False, early_stopping_monitor="nonsense")
+
+
+# query mapping ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def halves() -> tuple[Any, Any, Any]:
+    """A reference, its cells, and new cells of another batch."""
+    adata = cells()
+    new = (adata.obs["batch"] == "batch_2").to_numpy()
+    known = adata[~new].copy()
+    return trained(known), known, adata[new].copy()
+
+
+def test_5_a_query_is_brought_into_order_in_place(halves, tmp_path):
+    reference, known, new = halves
+    new = new[:, [*range(3, 20)]][:, ::-1].copy()
+    new.layers["twice"] = new.X * 2
+    new.var["n"], new.varm["two"], new.obsm["place"] = (
+        np.arange(17),
+        np.ones((17, 2)),
+        np.arange(new.n_obs)[:, None],
+    )
+    new.raw = new
+    before = new.copy()
+    folder = reference.save(tmp_path)
+    names = vivace.SCVI.prepare_query_anndata(new, str(folder), return_reference_var_names=True)
+    assert names.equals(known.var_names)
+    assert new.n_vars == 17
+    assert vivace.SCVI.prepare_query_anndata(new, folder, inplace=True) is None
+    assert new.var_names.equals(known.var_names)
+    shared = before.var_names
+    for found, was in (
+        (new[:, shared].X, before.X),
+        (new[:, shared].layers["twice"], before.X * 2),
+    ):
+        np.testing.assert_array_equal(found.toarray(), was.toarray())
+    assert new.X[:, :3].nnz == 0
+    assert list(new[:, shared].var["n"]) == list(before.var["n"])
+    assert np.isnan(new.varm["two"][:3]).all()
+    assert np.isfinite(new.varm["two"][3:]).all()
+    np.testing.assert_array_equal(new.obsm["place"], before.obsm["place"])
+    assert new.X.dtype == before.X.dtype
+    assert new.raw.n_vars == 17
+    model = vivace.SCVI.load_query_data(new, folder, accelerator="cpu", device="auto")
+    model.train(max_epochs=1, progress=False)
+    assert model.get_latent_representation().shape == (new.n_obs, 2)
+
+
+def test_5_what_cannot_be_read_is_left_as_it_is(halves):
+    reference, _, new = halves
+    spoiled = new[:, ::-1].copy()
+    spoiled.X.data[0] = -1
+    names = spoiled.var_names
+    with pytest.raises(vivace.errors.InvalidDataError, match="negative"):
+        vivace.SCVI.prepare_query_anndata(spoiled, reference, inplace=True)
+    assert spoiled.var_names.equals(names)
+
+
+def test_6_a_query_model_takes_the_peers_options(halves, watch):
+    reference, _, new = halves
+    new = watch(new.copy())
+    model = vivace.SCVI.load_query_data(
+        new, reference, inplace_subset_query_vars=True, accelerator="cpu"
+    )
+    assert model.device.type == "cpu"
+
+
+# looking at a model -----------------------------------------------------------------------------
+
+ANSWERED = {
+    "is_trained_": "is_trained",
+    "history_": "history",
+    "train_indices_": "train_indices",
+    "validation_indices_": "validation_indices",
+    "test_indices_": "test_indices",
+    "init_params_": "options",
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_13_facts_answer_under_their_names(model, name: str):
+    found, wanted = getattr(model, name), getattr(model, ANSWERED[name])
+    assert str(found) == str(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("summary_string", "print"),
+        ("get_var_names", "model.var_names"),
+        ("registry", "model.schema"),
+        ("registry_", "model.schema"),
+        ("summary_stats", "model.view_anndata_setup"),
+        ("adata_manager", "model.schema"),
+        ("get_anndata_manager", "model.schema"),
+        ("trainer", "model.history"),
+    ],
+)
+def test_13_what_is_not_there_names_ours(model, name: str, match: str):
+    assert not hasattr(model, name)
+    with pytest.raises(vivace.errors.VivaceError, match=match) as found:
+        getattr(model, name)
+    assert isinstance(found.value, AttributeError)
+
+
+def test_13_other_names_are_plainly_not_there(model):
+    with pytest.raises(AttributeError, match="'SCVI' object has no attribute 'nonsense'"):
+        model.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_7_what_was_set_up_is_a_table(name: str):
+    case = CASES[name]
+    table = case.build(case.data()).view_anndata_setup()
+    assert list(table.columns) == ["where", "categories", "names"]
+    assert "X" in table.index
+
+
+def test_7_the_table_says_where_and_how_many():
+    adata = cells()
+    adata.layers["counts"] = adata.X
+    adata.obs["depth"] = 1.0
+    vivace.SCVI.setup_anndata(
+        adata, layer="counts", batch_key="batch", continuous_covariate_keys=["depth"]
+    )
+    table = vivace.SCVI(adata).view_anndata_setup()
+    assert table.loc["X", "where"] == 'adata.layers["counts"]'
+    assert table.loc["batch", "where"] == 'adata.obs["batch"]'
+    assert table.loc["batch", "categories"] == adata.obs["batch"].nunique()
+    assert table.loc["batch", "names"].startswith("batch_0, batch_1")
+    assert 'adata.obs["depth"]' in list(table["where"])
+
+
+def test_21_other_data_are_checked_at_once(model):
+    loaded_with = model.adata
+    with pytest.raises(vivace.errors.InvalidDataError, match="genes are not in"):
+        model.adata = loaded_with[:, :5].copy()
+    assert model.adata is loaded_with
+    other = loaded_with[:30].copy()
+    try:
+        model.adata = other
+        assert len(model.get_latent_representation()) == 30
+    finally:
+        model.adata = loaded_with
+
+
+def test_20_a_minified_model_says_of_what_kind_it_is():
+    model = trained()
+    assert model.minified_data_type is None
+    model.minify_adata()
+    assert model.minified_data_type == "latent_posterior_parameters"
+
+
+# arguments in their places ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def asked() -> Callable[[str], Any]:
+    """A trained model by its name."""
+
+    @cache
+    def make(name: str) -> Any:
+        case = CASES[name]
+        model = case.build(case.data())
+        model.train(max_epochs=1, progress=False, **case.train)
+        return model
+
+    return make
+
+
+def test_11_masks_choose_the_parts_of_a_split(model):
+    train = np.arange(60) % 3 > 0
+    one, other = untrained(), untrained()
+    masks = {"external_indexing": [train, ~train, []], "drop_last": True}
+    one.train(1, progress=False, seed=0, datasplitter_kwargs=masks)
+    np.testing.assert_array_equal(one.train_indices, np.flatnonzero(train))
+    np.testing.assert_array_equal(one.validation_indices, np.flatnonzero(~train))
+    rows = {"external_indexing": [np.flatnonzero(train), np.flatnonzero(~train)]}
+    other.train(1, progress=False, seed=0, datasplitter_kwargs=rows)
+    assert one.history["elbo_train"].equals(other.history["elbo_train"])
+
+
+def test_12_the_learning_rate_may_come_second():
+    adata = simulate("spatial", n_cells=60, n_genes=20)[0]
+    vivace.CondSCVI.setup_anndata(adata, labels_key="cell_type")
+    model = vivace.CondSCVI(adata, n_hidden=8)
+    model.train(1, 0.002, "cpu", progress=False)
+    assert model.training["options"]["lr"] == 0.002
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="both given"):
+        model.train(1, 0.002, lr=0.1)
+
+
+def test_12_contrastivevi_takes_four_places():
+    adata = simulate("contrastive", n_cells=60, n_genes=20)
+    vivace.ContrastiveVI.setup_anndata(adata)
+    model = vivace.ContrastiveVI(adata, n_hidden=8)
+    model.train(range(30), range(30, 60), 1, "cpu", progress=False)
+    assert model.training["epochs"] == 1
+
+
+# questions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SCVI", "CondSCVI", "ContrastiveVI"])
+def test_16_simulated_counts_are_an_array_on_request(asked, name: str):
+    model = asked(name)
+    torch.manual_seed(0)
+    draws = model.posterior_predictive_sample(n_samples=3)
+    torch.manual_seed(0)
+    dense = model.posterior_predictive_sample(n_samples=3, return_numpy=True)
+    assert dense.shape == (120, 30, 3)
+    np.testing.assert_array_equal(dense[..., 2], draws[2].toarray())
+    assert model.posterior_predictive_sample(return_numpy=True).shape == (120, 30)
+
+
+def test_17_each_number_is_a_tensor(model):
+    found = [
+        model.get_elbo(),
+        model.get_marginal_ll(n_mc_samples=2),
+        model.get_reconstruction_error()["reconstruction_loss"],
+    ]
+    assert all(isinstance(value, torch.Tensor) and value.shape == () for value in found)
+    each = model.get_marginal_ll(n_mc_samples=2, return_mean=False)
+    assert each.shape == (60,)
+
+
+@pytest.mark.parametrize("name", ["SCVI", "CondSCVI", "SysVI"])
+def test_18_differences_as_people_ask_for_them(asked, name: str):
+    model = asked(name)
+    first = model.adata.obs.columns[0]
+    level = model.adata.obs[first].iloc[0]
+    table = model.differential_expression(
+        idx1=f"{first} == {level!r}",
+        idx2=(model.adata.obs[first] != level).to_numpy(),
+        silent=True,
+        weights="uniform",
+        filter_outlier_cells=True,
+    )
+    assert len(table) == 30
+    if name != "SCVI":
+        with pytest.raises(vivace.errors.InvalidArgumentError, match="only SCVI weighs"):
+            model.differential_expression(groupby=first, weights="importance")
+
+
+def test_18_no_pseudocount_says_what_one_may_be(model):
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="pseudocounts=0"):
+        model.differential_expression(groupby="batch", mode="change", pseudocounts=0.0)
+
+
+def test_19_sysvi_says_why_it_has_no_library_size(asked):
+    model = asked("SysVI")
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="log-normalised"):
+        model.get_normalized_expression(library_size=1e4)
+    assert model.get_normalized_expression(library_size=1).shape == (120, 30)
+
+
+def test_22_beta_binomial_by_mean_and_correlation():
+    from vivace.likelihoods import BetaBinomial
+
+    f64 = torch.float64
+    n, mu, gamma = torch.tensor(7.0, dtype=f64), torch.tensor(0.3, dtype=f64), 0.2
+    law = BetaBinomial(n, mu=mu, gamma=torch.tensor(gamma, dtype=f64))
+    torch.testing.assert_close(law.mean, n * mu)
+    # a sum of n correlated trials: n p (1 - p) (1 + (n - 1) gamma)
+    torch.testing.assert_close(law.variance, n * mu * (1 - mu) * (1 + (n - 1) * gamma))
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="either alpha and beta"):
+        BetaBinomial(n, mu=mu)
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="either alpha and beta"):
+        BetaBinomial(n, mu, mu, mu=mu, gamma=mu)
+
+
+def test_23_gene_selection_names_scanpys():
+    from vivace import data
+
+    with pytest.raises(vivace.errors.VivaceError, match="highly_variable_genes"):
+        data.poisson_gene_selection  # noqa: B018
+    with pytest.raises(AttributeError, match="nonsense"):
+        data.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"psi_input": "centred"}, "'raw', 'deviation'"),
+        ({"pool_mode": "precision"}, "'mean', 'sum'"),
+        ({"stop_gradient_spl_to_expr": True}, "leave it out"),
+    ],
+)
+def test_25_options_of_splicevi_that_are_not_there(options: dict[str, Any], match: str):
+    mdata = CASES["SPLICEVI"].data()
+    vivace.SPLICEVI.setup_mudata(mdata)
+    with pytest.raises(vivace.errors.InvalidArgumentError, match=match):
+        vivace.SPLICEVI(mdata, **options)
+
+
+def test_26_contrastivevi_is_not_asked_before_training():
+    case = CASES["ContrastiveVI"]
+    with pytest.raises(vivace.errors.NotTrainedError, match="train"):
+        case.build(case.data()).get_latent_representation(representation_kind="salient")
+
+
+def test_14_correlations_of_genes_are_those_of_the_draws(model):
+    from scipy.stats import spearmanr
+
+    from vivace.analysis.correlation import correlations, expression_draws
+
+    values = np.random.default_rng(0).normal(size=(50, 6)) @ np.ones((6, 6)).cumsum(0)
+    values[:, 2] = values[:, 2].round()  # with ties
+    np.testing.assert_allclose(correlations(values, "spearman"), spearmanr(values).statistic)
+    np.testing.assert_allclose(correlations(values, "pearson"), np.corrcoef(values.T))
+
+    batches = model._loader(None, np.arange(4).repeat(3000))
+    draws = expression_draws(model.module, batches, np.random.default_rng(0), total=100.0)
+    assert draws.sum(1).mean() == pytest.approx(100, rel=0.02)
+
+
+def test_14_the_matrix_is_symmetric_and_named(model):
+    batches = list(model.adata.obs["batch"].unique()[:2])
+    options = {"n_samples": 2, "rna_size_factor": 500}
+    for kind in ("spearman", "pearson"):
+        table = model.get_feature_correlation_matrix(
+            correlation_type=kind, transform_batch=batches, **options
+        )
+        assert table.index.equals(model.var_names)
+        assert table.columns.equals(model.var_names)
+        np.testing.assert_allclose(table, table.T)
+        np.testing.assert_allclose(np.diag(table), 1)
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="correlation_type"):
+        model.get_feature_correlation_matrix(correlation_type="kendall")
+
+
+@pytest.mark.parametrize("dof", [None, 3.0])
+def test_15_the_aggregated_posterior_is_the_mean_of_densities(model, dof):
+    from scipy import stats
+
+    rows = [3, 8, 40]
+    means, variances = model.get_latent_representation(indices=rows, return_dist=True)
+    point = np.array([0.3, -0.2], dtype=np.float32)
+    law = model.get_aggregated_posterior(indices=rows, dof=dof)
+    one = stats.norm if dof is None else stats.t(dof)
+    width = np.sqrt(variances)
+    logs = (one.logpdf((point - means) / width) - np.log(width)).sum(1)
+    wanted = np.log(np.exp(logs).mean())
+    assert law.log_prob(torch.from_numpy(point)).item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_15_densities_of_cells_under_each_sample(model, watch):
+    adata = watch(model.adata)
+    table = model.differential_abundance(sample_key="batch")
+    assert list(table.index) == list(adata.obs_names)
+    of_one = model.get_aggregated_posterior(indices=adata.obs["batch"] == "batch_1", dof=None)
+    z = torch.from_numpy(model.get_latent_representation())
+    np.testing.assert_allclose(table["batch_1"], of_one.log_prob(z), rtol=1e-5)
+    few = model.differential_abundance(sample_key="batch", num_cells_posterior=4, dof=3)
+    assert few.shape == table.shape
+    with pytest.raises(vivace.errors.MissingKeyError, match="sample_key"):
+        model.differential_abundance(sample_key="nothing")
+    with pytest.raises(vivace.errors.VivaceError, match="sample_key"):
+        model.differential_abundance()

@@ -30,13 +30,13 @@ from vivace.errors import (
     nearest,
 )
 from vivace.io import SavedModel, blamed_on, limited
-from vivace.models import files
+from vivace.models import files, spellings
 from vivace.models.device import pick_device, processes_of
 from vivace.models.door import arguments_of, behind_door, put_door
 from vivace.models.launch import to_start, train_in_processes
 from vivace.models.query import freeze_again
 from vivace.models.questions.parts import Part
-from vivace.models.spellings import spelled
+from vivace.models.registered import described
 from vivace.modules.base import BaseModule
 from vivace.train import TrainOptions, fit
 from vivace.train.history import History
@@ -87,7 +87,7 @@ class BaseModel(ABC):
     def _assemble(self, schema: Schema, options: dict[str, Any], adata: Any) -> None:
         self.schema = schema
         self.options = options
-        self.adata = adata
+        self._adata = adata
         self.is_trained = False
         self.split: Split | None = None
         self.training: dict[str, Any] = {}
@@ -103,6 +103,38 @@ class BaseModel(ABC):
         """Build the module from ``self.schema`` and ``self.options``; ``self.adata`` may be None."""
 
     # facts --------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        return spellings.attribute(self, name)
+
+    @property
+    def adata(self) -> Any:
+        """Data that questions are asked of by default; others are checked as they are set."""
+        return self._adata
+
+    @adata.setter
+    def adata(self, data: Any) -> None:
+        if data is not None:
+            self._cells(data)
+        self._adata = data
+
+    def view_anndata_setup(self) -> pd.DataFrame:
+        """What was set up: where it lies in the data, and its categories.
+
+        Returns
+        -------
+        DataFrame with a row for each field, named by its key: ``where``; ``categories``, how many; and
+        ``names`` of the first few.
+
+        Examples
+        --------
+        >>> import vivace
+        >>> adata = vivace.datasets.simulate("batches", n_cells=60, n_genes=30)
+        >>> vivace.SCVI.setup_anndata(adata, batch_key="batch")
+        >>> vivace.SCVI(adata).view_anndata_setup().loc["batch", "where"]
+        'adata.obs["batch"]'
+        """
+        return described(self.schema)
 
     @property
     def var_names(self) -> pd.Index:
@@ -296,7 +328,7 @@ class BaseModel(ABC):
             :class:`vivace.train.TrainOptions`); other names are passed to the module's loss.
             ``{"kl_weight": w}`` keeps the weight of the KL term at ``w``.
         datasplitter_kwargs
-            ``{"external_indexing": [train, validation, test]}``: arrays of row numbers.
+            ``{"external_indexing": [train, validation, test]}``: row numbers, masks or names of cells.
         checkpoint
             File that the state of training is written to, by default after every epoch.
         resume
@@ -321,6 +353,10 @@ class BaseModel(ABC):
             "seed": settings.seed if seed is None else seed,
             **self._splitter_options(datasplitter_kwargs),
         }
+        if split_kwargs.get("external_indexing") is not None:
+            split_kwargs["external_indexing"] = self._parts_as_rows(
+                split_kwargs["external_indexing"]
+            )
         given = {
             "max_epochs": max_epochs,
             "batch_size": batch_size,
@@ -354,7 +390,7 @@ class BaseModel(ABC):
     ) -> tuple[TrainOptions, dict[str, Any]]:
         """Split what the user gave into options of the loop and arguments of the loss."""
         known = [*option_names(), "kl_weight", *loss_options(self.module)]
-        plan = spelled("plan_kwargs", "train", plan_kwargs or {}, known)
+        plan = spellings.spelled("plan_kwargs", "train", plan_kwargs or {}, known)
         check_names("plan_kwargs", plan, known)
         if "kl_weight" in plan:
             weight = plan.pop("kl_weight")
@@ -366,10 +402,21 @@ class BaseModel(ABC):
 
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
-        options = read_options("datasplitter_kwargs", given)
+        what = "datasplitter_kwargs"
+        options = spellings.spelled(what, what, read_options(what, given), SPLIT_OPTIONS)
         for name in options.keys() - set(SPLIT_OPTIONS):
             raise missing_key("datasplitter_kwargs", name, "the known options", SPLIT_OPTIONS)
         return options
+
+    def _parts_as_rows(self, parts: Sequence[Any]) -> list[np.ndarray]:
+        """Row numbers of each part of a split that a user chose; a part may be empty."""
+        cells = self._cells()
+        return [
+            np.empty(0, dtype=np.int64)
+            if part is None or len(part) == 0
+            else self._rows(cells, part, "external_indexing")
+            for part in parts
+        ]
 
     def _training_batches(
         self, split_kwargs: dict[str, Any], options: TrainOptions

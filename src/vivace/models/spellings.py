@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from numbers import Real
 from typing import Any
 
-from vivace.errors import InvalidArgumentError, UnknownOptionError
+from vivace.errors import InvalidArgumentError, UnknownAttributeError, UnknownOptionError
 
 Meaning = Callable[[Any], dict[str, Any]]
 """``f(value)``: the options that say the same here."""
@@ -32,7 +33,7 @@ def instead(what: str) -> Meaning:
     return refuse
 
 
-def only(expected: str, what: str) -> Meaning:
+def only(expected: object, what: str) -> Meaning:
     """One value is how things are here; of any other, ``what`` says what to do."""
 
     def check(value: Any) -> dict[str, Any]:
@@ -72,10 +73,87 @@ SPELLINGS: dict[str, dict[str, Meaning]] = {
     "save": FILES,
     "load": {**FILES, "backup_url": instead("download the folder, then load it")},
     "train": TRAINING,
-    "differential_expression": {"silent": left_out},
+    "datasplitter_kwargs": dict.fromkeys(
+        ("drop_last", "drop_dataset_tail", "pin_memory"), left_out
+    ),
+    "differential_expression": {
+        "silent": left_out,
+        "weights": only("uniform", "only SCVI weighs draws by importance; leave it out"),
+    },
+    "get_normalized_expression": {
+        "library_size": only(
+            1,
+            "values are log-normalised, of 10,000 counts a cell; numpy.expm1 of them is on that scale",
+        )
+    },
+    "__init__": {
+        "stop_gradient_spl_to_expr": instead("leave it out: both modalities train both encoders")
+    },
     "load_query_data": {"inplace_subset_query_vars": left_out},
 }
 """Verb to the names it has there."""
+
+
+FACTS = {
+    "is_trained_": "is_trained",
+    "history_": "history",
+    "train_indices_": "train_indices",
+    "validation_indices_": "validation_indices",
+    "test_indices_": "test_indices",
+    "init_params_": "options",
+}
+"""Name of an attribute there to its name here."""
+
+IN_SCHEMA = "model.schema says what the data look like, model.options what the model was built with"
+INSTEAD_OF = {
+    "summary_string": "print(model) says what it is, model.view_anndata_setup() what its data look like",
+    "summary_stats": "model.view_anndata_setup() counts what was set up",
+    "get_var_names": "use model.var_names",
+    "trainer": "model.training has the facts of the training, model.history its metrics",
+    **dict.fromkeys(
+        ("registry", "registry_", "adata_manager", "get_anndata_manager", "get_setup_arg"),
+        IN_SCHEMA,
+    ),
+}
+"""Name of an attribute there to what to use here."""
+
+
+def attribute(model: Any, name: str) -> Any:
+    """An attribute under its name there; called for names that a model does not have.
+
+    Raises
+    ------
+    AttributeError
+        Of names that nobody has.
+    UnknownAttributeError
+        With what to use instead.
+    """
+    if name in FACTS:
+        return getattr(model, FACTS[name])
+    owner = type(model).__name__
+    if name in INSTEAD_OF:
+        msg = f"{owner} has no {name}: {INSTEAD_OF[name]}"
+        raise UnknownAttributeError(msg)
+    msg = f"{owner!r} object has no attribute {name!r}"
+    raise AttributeError(msg, name=name, obj=model)
+
+
+def learning_rate_second(
+    args: tuple[Any, ...], given: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``train(300, 0.001, ...)``: a number in the second place is the learning rate, nothing else is one.
+
+    Examples
+    --------
+    >>> learning_rate_second((300, 0.001, "cpu"), {})
+    ((300, 'cpu'), {'lr': 0.001})
+    """
+    if len(args) < 2 or isinstance(args[1], bool) or not isinstance(args[1], Real):
+        return args, given
+    if "lr" in given:
+        msg = f"train: lr={given['lr']!r} and {args[1]!r} in its place are both given; pass one"
+        raise UnknownOptionError(msg)
+    return (args[0], *args[2:]), {**given, "lr": args[1]}
 
 
 def spelled(owner: str, verb: str, given: dict[str, Any], known: Collection[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from vivace.data.setup_mudata import event_totals, splicing_schema
 from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice
 from vivace.models import query
 from vivace.models.base import BaseModel
+from vivace.models.files import placed
 from vivace.models.questions import expression, groups, quality
 from vivace.modules.counts import OF_COUNTS
 from vivace.modules.splice import SPLICEVAE
@@ -723,7 +724,14 @@ return_mean, return_numpy
     # new cells ----------------------------------------------------------------------------------
 
     @classmethod
-    def load_query_data(cls, mdata: Any, reference_model: Any, **freeze: bool) -> Self:
+    def load_query_data(
+        cls,
+        mdata: Any,
+        reference_model: Any,
+        accelerator: str = "cpu",
+        device: str | int = "auto",
+        **freeze: bool,
+    ) -> Self:
         """A model of new cells that learns their batches and keeps what the reference learned.
 
         As :meth:`vivace.SCVI.load_query_data`; ``freeze`` are fields of
@@ -738,7 +746,9 @@ return_mean, return_numpy
             ``modality_weights="cell"``, whose weights belong to the reference's cells.
         """
         reference = (
-            reference_model if hasattr(reference_model, "module") else cls.load(reference_model)
+            reference_model
+            if hasattr(reference_model, "module")
+            else cls.load(reference_model, adata=False)
         )
         if reference.options.get("modality_weights") == "cell":
             msg = (
@@ -746,7 +756,8 @@ return_mean, return_numpy
                 'new cells onto a reference with "universal" or "equal"'
             )
             raise InvalidArgumentError(msg)
-        return query.map_cells(cls, mdata, reference, query.Freeze(**freeze))
+        model = query.map_cells(cls, mdata, reference, query.Freeze(**freeze))
+        return placed(model, accelerator, device)
 
     # helpers ------------------------------------------------------------------------------------
 
