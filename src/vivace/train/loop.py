@@ -24,7 +24,7 @@ from vivace.train.norms import batch_norm_momentum, norms_over_all_parts
 from vivace.train.optimizer import forget_gradients, make_optimizer, take_step
 from vivace.train.options import TrainOptions
 from vivace.train.precision import autocast, warn_of_slow_precision
-from vivace.train.progress import progress_bar
+from vivace.train.progress import Show, progress_bar
 from vivace.train.ranks import Exchange, begin, join, left_on_error, seed_draws
 from vivace.train.result import TrainResult
 from vivace.train.schedule import FACTORS, reduction
@@ -128,13 +128,9 @@ def fit(
                 now = Progress(epoch, history, best, steps_done, metrics)
                 save_checkpoint(checkpoint, module, optimizer, now, options)
 
-        trainer = Trainer(
-            *(module, train, optimizer, options, loss_kwargs, interrupt),
-            keep=keep,
-            ranks=ranks,
-            seed=seed,
-        )
-        with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as on_epoch:
+        trainer = Trainer(module, train, optimizer, options, loss_kwargs, interrupt, ranks, seed)
+        with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as show:
+            trainer.keep, trainer.show = keep, show
             for epoch in range(start, options.max_epochs):
                 watched = history.since(n_before, options.lr_scheduler_metric)
                 trainer.lr_share = reduction(options, epoch, watched)
@@ -146,7 +142,7 @@ def fit(
                     metrics |= trainer.evaluate(validation, metrics["kl_weight"])
                 history.add(n_before + epoch, metrics)
                 best.update(metrics.get(options.early_stopping_monitor), epoch, module, options)
-                on_epoch(epoch, metrics)
+                show(epoch + 1, metrics)
                 if (epoch + 1) % options.checkpoint_every_n_epochs == 0:
                     keep(epoch + 1)
                 if best.is_stale(epoch, options):
@@ -175,10 +171,11 @@ class Trainer:
     options: TrainOptions
     loss_kwargs: dict[str, Any]
     interrupt: Interrupt
-    last_finite: float = math.nan
-    keep: Callable[[int, int, EpochMetrics], None] | None = None
     ranks: Ranks = ALONE
     seed: int = 0
+    last_finite: float = math.nan
+    keep: Callable[[int, int, EpochMetrics], None] | None = None
+    show: Show | None = None
     exchange: Exchange | None = field(init=False, default=None)
     lr_share: float = field(init=False, default=1.0)
 
@@ -236,6 +233,8 @@ class Trainer:
             elif self.device.type == "cpu":  # elsewhere looking would wait for the device
                 self._check_finite(losses.loss.item(), epoch, step)
             metrics.add(losses)
+            if self.show is not None:
+                self.show((step + 1) / len(self.batches), None)
             due = self.timer.is_due() if self.exchange is None else self.exchange.due
             if self.keep is not None and due:
                 self.keep(epoch, step + 1 - first, metrics.of_all(self.ranks))
