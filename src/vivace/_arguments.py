@@ -113,13 +113,17 @@ RULES: dict[str, Range] = {
         "min_library_size phi_prior_shape phi_prior_rate splicing_concentration eps_v", POSITIVE
     ),
     # training
-    **_each("max_epochs batch_size check_val_every_n_epoch checkpoint_every_n_epochs", COUNT),
     **_each(
-        "n_epochs_kl_warmup n_steps_kl_warmup early_stopping_patience early_stopping_warmup_epochs",
+        "max_epochs batch_size check_val_every_n_epoch checkpoint_every_n_epochs lr_step_size",
+        COUNT,
+    ),
+    **_each(
+        "n_epochs_kl_warmup n_steps_kl_warmup early_stopping_patience early_stopping_warmup_epochs "
+        "lr_patience",
         FROM_ZERO,
     ),
-    **_each("lr eps max_grad_norm checkpoint_every_n_minutes", POSITIVE),
-    **_each("weight_decay early_stopping_min_delta", WEIGHT),
+    **_each("lr eps max_grad_norm checkpoint_every_n_minutes rna_size_factor", POSITIVE),
+    **_each("weight_decay early_stopping_min_delta lr_threshold lr_min", WEIGHT),
     **_each("kl_warmup_fraction", Range(0, 1)),
     **_each("batch_norm_momentum train_size", Range(0, 1, above=True)),
     **_each("validation_size", Range(0, 1, below=True)),
@@ -130,11 +134,12 @@ RULES: dict[str, Range] = {
         "m_permutation",
         COUNT,
     ),
-    **_each("p vamp_prior_p", COUNT_OR_NONE),
+    **_each("p vamp_prior_p num_cells_posterior", COUNT_OR_NONE),
+    **_each("dof", Range(0, above=True, none=True)),
     **_each("delta", Range(0, none=True)),
     **_each("pseudocounts", Range(0, above=True, none=True)),
     **_each("threshold_counts", WEIGHT),
-    **_each("fdr_target level", LEVEL),
+    **_each("fdr_target level lr_factor", LEVEL),
     **_each("library_size", Range(0, above=True, words=("latent",))),
 }
 """Name of an argument to what it may be."""

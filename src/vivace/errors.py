@@ -46,6 +46,10 @@ class MissingKeyError(VivaceError, KeyError):
     """A name was not found in the object it was looked up in."""
 
 
+class UnknownAttributeError(VivaceError, AttributeError):
+    """A model has another name for what was asked of it."""
+
+
 class NotTrainedError(VivaceError, RuntimeError):
     """The question needs a trained model."""
 

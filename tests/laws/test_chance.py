@@ -42,6 +42,14 @@ DRAWS: dict[str, dict[str, Callable[[Any], Any]]] = {
     },
     "get_marginal_ll": {"by draws": lambda m: m.get_marginal_ll(n_mc_samples=5, return_mean=False)},
     "differential_expression": {"draws": lambda m: m.differential_expression(**GROUPS)},
+    "get_feature_correlation_matrix": {
+        "draws": lambda m: m.get_feature_correlation_matrix(n_samples=2),
+    },
+    "differential_abundance": {
+        "cells drawn of a sample": lambda m: m.differential_abundance(
+            sample_key="batch", num_cells_posterior=5
+        ),
+    },
     "differential_splicing": {"draws": lambda m: m.differential_splicing(**GROUPS)},
 }
 """Questions that ask for draws, of the models that have them."""

@@ -1,12 +1,9 @@
-"""The rooms import one way only, and importing vivace loads nothing that is not used."""
+"""The rooms import one way only; what is loaded when is in ``test_start.py``."""
 
 from __future__ import annotations
 
 import ast
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -149,22 +146,3 @@ def test_extras_are_imported_only_where_they_are_used():
         if at_top and name.split(".")[0] in EXTRAS
     ]
     assert not wrong, "\n".join(wrong)
-
-
-def test_import_vivace_loads_no_extra():
-    code = "import json, sys, vivace, vivace.models; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
-    assert not loaded & (EXTRAS | {"sklearn"})
-
-
-def test_import_vivace_loads_no_torch_and_a_model_loads_no_other():
-    code = (
-        "import json, sys, vivace; torch = 'torch' in sys.modules; vivace.SCVI; "
-        "print(json.dumps([torch, sorted(m for m in sys.modules if m.startswith('vivace.models.'))]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    torch, loaded = json.loads(done.stdout)
-    assert not torch
-    assert "vivace.models.scvi" in loaded
-    assert not {f"vivace.models.{name}" for name in ("splicevi", "sysvi", "destvi")} & set(loaded)

@@ -165,7 +165,7 @@ def fitted(name: str, data: Any) -> Any:
 
 
 def asked(model: Any, chance: Chance) -> str:
-    """Ask three questions at random, and save and load."""
+    """Ask three questions at random, map the cells as of another batch, and save and load."""
     names = [name for name in QUESTIONS if hasattr(model, name)]
     for name in chance.choice(names, 3):
         arguments = {
@@ -175,6 +175,15 @@ def asked(model: Any, chance: Chance) -> str:
         }
         with contextlib.suppress(VivaceError):
             getattr(model, name)(**arguments)
+    if hasattr(model, "load_query_data"):
+        query = model.adata.copy()
+        for name in ("batch", "system"):
+            if name in query.obs:
+                query.obs[name] = "another"
+        with contextlib.suppress(VivaceError):
+            mapped = type(model).load_query_data(query, model)
+            if not set(model.var_names) <= set(mapped.var_names):
+                return "wrong: the query model lacks genes"
     with tempfile.TemporaryDirectory() as folder:
         loaded = vivace.load(model.save(folder), model.adata)
         if loaded.schema != model.schema:

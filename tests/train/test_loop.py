@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,20 @@ def test_a_damaged_checkpoint_is_a_clear_error(tmp_path, damage):
         path.write_bytes(path.read_bytes()[:100] if damage == "truncated" else b"hello")
     with pytest.raises(TrainingError, match="not a readable checkpoint"):
         trained(resume=path)
+
+
+def test_progress_is_shown_within_epochs(monkeypatch):
+    shown: list[tuple[float, bool]] = []
+
+    @contextmanager
+    def bar(n_epochs: int, first: int, *, show: bool):
+        yield lambda done, metrics: shown.append((done, metrics is not None))
+
+    monkeypatch.setattr("vivace.train.loop.progress_bar", bar)
+    fit(Line(), Stream(), options=options(max_epochs=2))
+    within = [1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2]
+    assert [done for done, whole in shown if not whole] == pytest.approx(within)
+    assert [done for done, whole in shown if whole] == [1, 2]
 
 
 class Pulled(Exception):

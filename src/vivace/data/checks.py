@@ -13,7 +13,7 @@ from vivace.errors import InvalidDataError, VivaceWarning
 
 
 def check_object(data: Any, argument: str = "adata") -> None:
-    """Refuse what is no AnnData, views, empty objects and duplicate names.
+    """Refuse what is no AnnData, empty objects and duplicate names.
 
     Raises
     ------
@@ -22,9 +22,6 @@ def check_object(data: Any, argument: str = "adata") -> None:
     """
     if not all(hasattr(data, part) for part in ("X", "obs", "var_names", "layers")):
         msg = f"{argument} must be an AnnData, got {type(data).__name__}" + _instead_of(data)
-        raise InvalidDataError(msg)
-    if getattr(data, "is_view", False):
-        msg = f"{argument} is a view of another object; make it an object of its own with adata.copy()"
         raise InvalidDataError(msg)
     if data.n_obs == 0 or data.n_vars == 0:
         msg = (

@@ -105,9 +105,6 @@ def check_mudata(mdata: Any) -> None:
             'mudata.MuData({"rna": genes, "splicing": junctions}) makes one'
         )
         raise InvalidDataError(msg)
-    if getattr(mdata, "is_view", False):
-        msg = "mdata is a view of another object; make it an object of its own with mdata.copy()"
-        raise InvalidDataError(msg)
     if not mdata.obs_names.is_unique:
         twice = mdata.obs_names[mdata.obs_names.duplicated()][0]
         msg = f'mdata has duplicate cell names (such as "{twice}"); call mdata.obs_names_make_unique()'

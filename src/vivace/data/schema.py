@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -138,8 +139,23 @@ def _of_version_1(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
 
 
 def write_schema(data: Any, schema: Schema) -> None:
-    """Keep the schema under one key of ``.uns``, beside those of other models."""
-    data.uns[UNS_KEY] = {**_stored(data), schema.model: schema.to_json()}
+    """Keep the schema under one key of ``.uns``, beside those of other models.
+
+    A view becomes an object of its own by it, as by anything that is written to one; the object that it
+    shows stays as it is.
+
+    Raises
+    ------
+    InvalidDataError
+        If it is a view of a file, which cannot become one.
+    """
+    if getattr(data, "is_view", False) and getattr(data, "isbacked", False):
+        msg = "adata is a view of a file; load its cells first: adata = adata.to_memory()"
+        raise InvalidDataError(msg)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Trying to modify attribute `._uns` of view")
+        warnings.filterwarnings("ignore", r"From 0\.4 \.update\(\) will not pull", FutureWarning)
+        data.uns[UNS_KEY] = {**_stored(data), schema.model: schema.to_json()}
 
 
 def _stored(data: Any) -> dict[str, str]:

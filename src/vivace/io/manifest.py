@@ -82,6 +82,7 @@ SCHEMA = record(
 TRAINING = record(
     may_have={
         "is_trained": FLAG,
+        "has_cells": FLAG,
         "query": optional(record(fields=list_of(FIELD), freeze=table_of(FLAG))),
         "recipe": TEXT,
         "seed": WHOLE,

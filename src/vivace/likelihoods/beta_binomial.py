@@ -6,6 +6,7 @@ import torch
 from torch.distributions import Distribution, constraints
 
 from vivace._hooks import standard_gamma
+from vivace.errors import InvalidArgumentError
 
 
 class BetaBinomial(Distribution):
@@ -19,11 +20,16 @@ class BetaBinomial(Distribution):
         (...) trials n, >= 0.
     alpha, beta
         (...) parameters of the beta distribution, > 0; they broadcast with ``total_count``.
+    mu, gamma
+        (...) in their place, in (0, 1): the mean probability, and how correlated two trials are;
+        ``alpha = mu (1 - gamma) / gamma`` and ``beta = (1 - mu) (1 - gamma) / gamma``.
 
     Raises
     ------
     ValueError
         If a parameter, or a value given to :meth:`log_prob`, is out of range.
+    InvalidArgumentError
+        If neither or both pairs of parameters are given.
 
     Examples
     --------
@@ -43,10 +49,20 @@ class BetaBinomial(Distribution):
     def __init__(
         self,
         total_count: torch.Tensor,
-        alpha: torch.Tensor,
-        beta: torch.Tensor,
+        alpha: torch.Tensor | None = None,
+        beta: torch.Tensor | None = None,
         validate_args: bool | None = None,
+        *,
+        mu: torch.Tensor | None = None,
+        gamma: torch.Tensor | None = None,
     ):
+        if mu is not None and gamma is not None and alpha is None and beta is None:
+            mu, gamma = torch.as_tensor(mu), torch.as_tensor(gamma)
+            whole = (1 - gamma) / gamma
+            alpha, beta = mu * whole, (1 - mu) * whole
+        elif alpha is None or beta is None or mu is not None or gamma is not None:
+            msg = "BetaBinomial needs either alpha and beta, or mu and gamma"
+            raise InvalidArgumentError(msg)
         given = (torch.as_tensor(t) for t in (total_count, alpha, beta))
         self.total_count, self.alpha, self.beta = torch.broadcast_tensors(*given)
         super().__init__(self.alpha.shape, validate_args=validate_args)

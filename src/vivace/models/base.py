@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 
 from vivace._arguments import check_names, read_options
-from vivace._files import user_path
 from vivace._ranks import is_first
 from vivace._settings import seeded, settings
 from vivace._types import Keys
@@ -31,12 +30,14 @@ from vivace.errors import (
     missing_key,
     nearest,
 )
-from vivace.io import SavedModel, blamed_on, limited, load_parts, save_parts
+from vivace.io import SavedModel, blamed_on, limited
+from vivace.models import files, spellings
 from vivace.models.device import pick_device, processes_of
 from vivace.models.door import arguments_of, behind_door, put_door
 from vivace.models.launch import fit_in_processes, to_start
 from vivace.models.query import freeze_again
 from vivace.models.questions.parts import Part
+from vivace.models.registered import described
 from vivace.modules.base import BaseModule
 from vivace.train import TrainOptions, fit
 from vivace.train.history import History
@@ -87,7 +88,7 @@ class BaseModel(ABC):
     def _assemble(self, schema: Schema, options: dict[str, Any], adata: Any) -> None:
         self.schema = schema
         self.options = options
-        self.adata = adata
+        self._adata = adata
         self.is_trained = False
         self.split: Split | None = None
         self.training: dict[str, Any] = {}
@@ -103,6 +104,38 @@ class BaseModel(ABC):
         """Build the module from ``self.schema`` and ``self.options``; ``self.adata`` may be None."""
 
     # facts --------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        return spellings.attribute(self, name)
+
+    @property
+    def adata(self) -> Any:
+        """Data that questions are asked of by default; others are checked as they are set."""
+        return self._adata
+
+    @adata.setter
+    def adata(self, data: Any) -> None:
+        if data is not None:
+            self._cells(data)
+        self._adata = data
+
+    def view_anndata_setup(self) -> pd.DataFrame:
+        """What was set up: where it lies in the data, and its categories.
+
+        Returns
+        -------
+        DataFrame with a row for each field, named by its key: ``where``; ``categories``, how many; and
+        ``names`` of the first few.
+
+        Examples
+        --------
+        >>> import vivace
+        >>> adata = vivace.datasets.simulate("batches", n_cells=60, n_genes=30)
+        >>> vivace.SCVI.setup_anndata(adata, batch_key="batch")
+        >>> vivace.SCVI(adata).view_anndata_setup().loc["batch", "where"]
+        'adata.obs["batch"]'
+        """
+        return described(self.schema)
 
     @property
     def var_names(self) -> pd.Index:
@@ -296,7 +329,7 @@ class BaseModel(ABC):
             :class:`vivace.train.TrainOptions`); other names are passed to the module's loss.
             ``{"kl_weight": w}`` keeps the weight of the KL term at ``w``.
         datasplitter_kwargs
-            ``{"external_indexing": [train, validation, test]}``: arrays of row numbers.
+            ``{"external_indexing": [train, validation, test]}``: row numbers, masks or names of cells.
         checkpoint
             File that the state of training is written to, by default after every epoch.
         resume
@@ -321,6 +354,10 @@ class BaseModel(ABC):
             "seed": settings.seed if seed is None else seed,
             **self._splitter_options(datasplitter_kwargs),
         }
+        if split_kwargs.get("external_indexing") is not None:
+            split_kwargs["external_indexing"] = self._parts_as_rows(
+                split_kwargs["external_indexing"]
+            )
         given = {
             "max_epochs": max_epochs,
             "batch_size": batch_size,
@@ -353,9 +390,9 @@ class BaseModel(ABC):
         self, recipe: str, n_cells: int, given: dict[str, Any], plan_kwargs: dict[str, Any] | None
     ) -> tuple[TrainOptions, dict[str, Any]]:
         """Split what the user gave into options of the loop and arguments of the loss."""
-        plan = dict(plan_kwargs or {})
-        of_loss = loss_options(self.module)
-        check_names("plan_kwargs", plan, [*option_names(), "kl_weight", *of_loss])
+        known = [*option_names(), "kl_weight", *loss_options(self.module)]
+        plan = spellings.spelled("plan_kwargs", "train", plan_kwargs or {}, known)
+        check_names("plan_kwargs", plan, known)
         if "kl_weight" in plan:
             weight = plan.pop("kl_weight")
             plan |= {"max_kl_weight": weight, "min_kl_weight": weight}
@@ -366,10 +403,21 @@ class BaseModel(ABC):
 
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
-        options = read_options("datasplitter_kwargs", given)
+        what = "datasplitter_kwargs"
+        options = spellings.spelled(what, what, read_options(what, given), SPLIT_OPTIONS)
         for name in options.keys() - set(SPLIT_OPTIONS):
             raise missing_key("datasplitter_kwargs", name, "the known options", SPLIT_OPTIONS)
         return options
+
+    def _parts_as_rows(self, parts: Sequence[Any]) -> list[np.ndarray]:
+        """Row numbers of each part of a split that a user chose; a part may be empty."""
+        cells = self._cells()
+        return [
+            np.empty(0, dtype=np.int64)
+            if part is None or len(part) == 0
+            else self._rows(cells, part, "external_indexing")
+            for part in parts
+        ]
 
     def _training_batches(
         self, split_kwargs: dict[str, Any], options: TrainOptions
@@ -430,19 +478,31 @@ class BaseModel(ABC):
 
     # files --------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+    @behind_door
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        prefix: str = "",
+        overwrite: bool = False,
+        save_anndata: bool = False,
+    ) -> Path:
         """Save the model as safetensors and JSON. Of several processes that train it, the first does.
 
         Parameters
         ----------
         folder
             Made if needed; ``~`` is the home folder. Other files in it stay as they are.
+        prefix
+            Name of a folder in ``folder`` to save to instead, for several models beside each other.
         overwrite
             Replace a model that is there. Until the new one is whole, the old one stays.
+        save_anndata
+            Write the data beside the model as well, where :meth:`load` finds them.
 
         Returns
         -------
-        The folder.
+        The folder of the model.
 
         Raises
         ------
@@ -450,10 +510,13 @@ class BaseModel(ABC):
             If there is a model already and ``overwrite`` is false.
         ModelFileError
             If the folder cannot be written to, or an option could not be loaded again.
+        InvalidDataError
+            If the data cannot be written.
         """
+        folder = files.place_of(folder, prefix)
         if not is_first():
-            return user_path(folder, "folder")
-        return save_parts(folder, self._to_save(), overwrite=overwrite)
+            return folder
+        return files.save_model(folder, self._to_save(), self.adata, overwrite, save_anndata)
 
     def _to_save(self) -> SavedModel:
         """All that is saved of the model."""
@@ -471,7 +534,14 @@ class BaseModel(ABC):
 
     @classmethod
     @behind_door
-    def load(cls, folder: str | Path, adata: Any = None) -> Self:
+    def load(
+        cls,
+        folder: str | Path,
+        adata: Any = None,
+        accelerator: str = "cpu",
+        device: str | int = "auto",
+        prefix: str = "",
+    ) -> Self:
         """Load a model of this class.
 
         Parameters
@@ -479,7 +549,12 @@ class BaseModel(ABC):
         folder
             Written by :meth:`save`.
         adata
-            Data that later questions are asked of by default.
+            Data that later questions are asked of by default; None for those that were saved beside the
+            model, if they were, and False for none.
+        accelerator, device
+            Where the model is put: "cpu", "gpu" or "auto", and the number of the device.
+        prefix
+            As in :meth:`save`.
 
         Raises
         ------
@@ -487,7 +562,8 @@ class BaseModel(ABC):
             If the folder is incomplete, altered, of a newer version, of another model, or asks for a
             module far larger than its weights.
         """
-        return cls.from_parts(load_parts(folder), adata)
+        parts, adata = files.read_model(folder, adata, prefix)
+        return files.placed(cls.from_parts(parts, adata), accelerator, device)
 
     @classmethod
     @behind_door

@@ -149,6 +149,8 @@ class ContrastiveVI(BaseModel):
         background_indices: Any,
         target_indices: Any,
         max_epochs: int | None = None,
+        accelerator: str = "auto",
+        devices: str | int | list[int] = "auto",
         **train_options,
     ) -> None:
         """Train on pairs of minibatches, one of background and one of target cells.
@@ -167,6 +169,8 @@ class ContrastiveVI(BaseModel):
             :meth:`get_condition_summary` and :meth:`salient_differential_expression` answer for each.
         max_epochs
             Passes over the larger population; default what the recipe finds right for all cells.
+        accelerator, devices
+            As in :meth:`vivace.models.base.BaseModel.train`.
         **train_options
             Further arguments of :meth:`vivace.models.base.BaseModel.train`.
 
@@ -206,7 +210,13 @@ class ContrastiveVI(BaseModel):
             "options": train_options.pop("datasplitter_kwargs", None),
             "populations": (background, targets),
         }
-        super().train(max_epochs=max_epochs, datasplitter_kwargs=split, **train_options)
+        super().train(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            datasplitter_kwargs=split,
+            **train_options,
+        )
         self.training |= {
             "n_background": len(background),
             "conditions": {name: len(rows) for name, rows in targets.items()},
@@ -532,13 +542,14 @@ batch_size, return_mean, return_numpy, use_mean
         batch_size: int | None = None,
         *,
         population: str | None = None,
-    ) -> sparse.csr_array | list[sparse.csr_array]:
+        return_numpy: bool = False,
+    ) -> sparse.csr_array | list[sparse.csr_array] | np.ndarray:
         """Counts drawn from the fitted model, as :meth:`vivace.SCVI.posterior_predictive_sample`.
 
         ``population`` is that of :meth:`get_elbo`.
         """
         which = (adata, indices, transform_batch, n_samples, gene_list, batch_size)
-        return expression.predictive_of(self, *which, population)
+        return expression.predictive_of(self, *which, population, return_numpy)
 
     # groups compared ----------------------------------------------------------------------------
 
@@ -724,7 +735,7 @@ batch_size, return_mean, return_numpy, use_mean
         n_mc_samples_per_pass: int = 1,
         *,
         population: str | None = None,
-    ) -> float | torch.Tensor:
+    ) -> torch.Tensor:
         """Log-likelihood of the counts, as :meth:`vivace.SCVI.get_marginal_ll`.
 
         ``population`` is that of :meth:`get_elbo`.

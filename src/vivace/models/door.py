@@ -10,6 +10,7 @@ from typing import Any
 
 from vivace._arguments import check_names, read_option
 from vivace._settings import own_session
+from vivace.models.spellings import learning_rate_second, spelled
 from vivace.train import TrainOptions
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -61,7 +62,10 @@ def behind_door(verb: Callable) -> Callable:
     @wraps(verb)
     def through_door(owner: Any, *args: Any, **kwargs: Any) -> Any:
         model = owner if isinstance(owner, type) else type(owner)
+        if verb.__name__ == "train":
+            args, kwargs = learning_rate_second(args, kwargs)
         known = (_further(model, verb.__name__) if takes_more else {}) | defaults
+        kwargs = spelled(_words(model, verb.__name__), verb.__name__, kwargs, known)
         if known.keys() > defaults.keys() or not takes_more:
             check_names(_words(model, verb.__name__), kwargs, known)
         named = [read_option(n, v, known[n]) for n, v in zip(order, args, strict=False)]

@@ -14,12 +14,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from vivace.data.cells import layer_of
 from vivace.data.checks import check_object
 from vivace.data.matrices import as_matrix, find_matrix, read_matrix
 from vivace.data.schema import Field, Schema
 from vivace.data.setup import categorical_field
-from vivace.data.sources import on_disk
+from vivace.data.sources import on_disk, open_source
 from vivace.errors import InvalidArgumentError, InvalidDataError, VivaceWarning, nearest
+from vivace.io import load_parts
+from vivace.models.files import placed
 from vivace.modules.transfer import Freeze, copy_weights, freeze_reference
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ def load_query_data(
     freeze_batchnorm_encoder: bool = True,
     freeze_batchnorm_decoder: bool = True,
     unfrozen: bool = False,
+    accelerator: str = "cpu",
+    device: str | int = "auto",
 ) -> Model:
     """A model of new cells that learns their batches and keeps what the reference learned.
 
@@ -63,6 +68,8 @@ def load_query_data(
         Batch norms stay, and use their running statistics in training too.
     unfrozen
         Train everything, starting from the reference.
+    accelerator, device
+        Where the model is put, as in :meth:`load`.
 
     Returns
     -------
@@ -97,7 +104,7 @@ def load_query_data(
         freeze_batchnorm_decoder,
         unfrozen,
     )
-    return map_cells(model_class, adata, reference_model, freeze)
+    return placed(map_cells(model_class, adata, reference_model, freeze), accelerator, device)
 
 
 def map_cells(
@@ -105,7 +112,7 @@ def map_cells(
 ) -> Model:
     """As :func:`load_query_data`, for cells of any kind."""
     if not hasattr(reference, "module"):
-        reference = model_class.load(reference)
+        reference = model_class.load(reference, adata=False)
     if type(reference) is not model_class:
         msg = f"the reference is a {type(reference).__name__}, not a {model_class.__name__}"
         raise InvalidArgumentError(msg)
@@ -149,7 +156,8 @@ def _check_genes(adata: Any, schema: Schema) -> None:
         msg = (
             f"{len(missing)} of the reference's {len(schema.var_names)} genes are missing in adata, such "
             f'as "{missing[0]}" ({nearest(missing[0], adata.var_names)}). prepare_query_anndata(adata, '
-            "reference) returns a copy with the reference's genes, zeros where they are missing"
+            "reference) returns a copy with the reference's genes, zeros where they are missing; with "
+            "inplace=True it brings adata itself into order"
         )
         raise InvalidDataError(msg)
 
@@ -170,60 +178,127 @@ def _extended(field: Field, obs: pd.DataFrame) -> Field:
     return replace(field, categories=categories)
 
 
-def prepare_query_anndata(adata: Any, reference: BaseModel) -> Any:
-    """A copy of query cells with the reference's genes in its order, zeros where they are missing.
+def prepare_query_anndata(
+    adata: Any,
+    reference: BaseModel | str | Path,
+    return_reference_var_names: bool = False,
+    inplace: bool = False,
+) -> Any:
+    """Query cells with the reference's genes in its order, zeros where they are missing.
 
     Parameters
     ----------
     adata
-        Query cells; not modified.
+        Query cells; not modified unless ``inplace``.
     reference
-        Trained model.
+        Trained model, or the folder it was saved to.
+    return_reference_var_names
+        Return the names of the reference's genes instead, and do nothing.
+    inplace
+        Bring ``adata`` itself into order, with its other layers and tables, and return None. Entries of
+        ``varp`` are left out.
 
     Returns
     -------
-    AnnData with the arrays that the reference uses, and ``obs``.
+    AnnData with the arrays that the reference uses, and ``obs``; or None, or a pandas Index.
 
     Raises
     ------
     InvalidDataError
         If no gene is shared.
+    ModelFileError
+        If the folder holds no model.
     """
     import anndata
 
-    check_object(adata)
-    wanted = reference.var_names
-    positions = adata.var_names.get_indexer(wanted)
-    have = np.flatnonzero(positions >= 0)
-    if len(have) == 0:
-        msg = (
-            f"none of the reference's {len(wanted)} genes is in adata.var_names; do both use the same "
-            f'names, such as "{wanted[0]}"? adata has "{adata.var_names[0]}"'
-        )
-        raise InvalidDataError(msg)
-    if len(have) < FEW_GENES * len(wanted):
-        warnings.warn(
-            f"only {len(have)} of the reference's {len(wanted)} genes are in adata; the others "
-            "count as zero",
-            VivaceWarning,
-            stacklevel=2,
-        )
-    choose = sparse.csr_array(
-        (np.ones(len(have), dtype=np.float32), (np.arange(len(have)), have)),
-        (len(have), len(wanted)),
-    )
+    schema = reference_schema(reference)
+    wanted = pd.Index(schema.var_names)
+    if return_reference_var_names:
+        return wanted
+    positions = _shared_positions(adata, wanted)
+    fields = [field for field in schema.fields if field.kind == "matrix"]
+    for field in fields:  # say what is wrong before anything is written
+        read_matrix(adata, layer_of(field), field.expected, columns=positions[positions >= 0])
+    if inplace:
+        _reorder(adata, wanted, positions)
+        return None
     prepared = anndata.AnnData(obs=adata.obs.copy(), var=pd.DataFrame(index=wanted))
-    for field in (f for f in reference.schema.fields if f.kind == "matrix"):
-        layer = field.columns[0] if field.columns else None
-        source, _ = read_matrix(adata, layer, field.expected, columns=positions[have])
-        lazy = on_disk(find_matrix(adata, layer))
-        if lazy is not None:
-            matrix: Any = lazy.choose(positions)
-        else:
-            known = as_matrix(source.read(np.arange(adata.n_obs)))
-            matrix = sparse.csr_matrix(sparse.csr_array(known) @ choose)
+    for field in fields:
+        layer = layer_of(field)
+        matrix = _with_zeros(find_matrix(adata, layer), positions)
         if layer is None:
             prepared.X = matrix
         else:
             prepared.layers[layer] = matrix
     return prepared
+
+
+def reference_schema(reference: BaseModel | str | Path) -> Schema:
+    """What the data of a model, or of one in a folder, look like."""
+    return load_parts(reference).schema if isinstance(reference, str | Path) else reference.schema
+
+
+def _shared_positions(adata: Any, wanted: pd.Index) -> np.ndarray:
+    """Positions of the reference's genes in the query, -1 where they are missing."""
+    check_object(adata)
+    positions = adata.var_names.get_indexer(wanted)
+    n_shared = int((positions >= 0).sum())
+    if n_shared == 0:
+        msg = (
+            f"none of the reference's {len(wanted)} genes is in adata.var_names; do both use the same "
+            f'names, such as "{wanted[0]}"? adata has "{adata.var_names[0]}"'
+        )
+        raise InvalidDataError(msg)
+    if n_shared < FEW_GENES * len(wanted):
+        warnings.warn(
+            f"only {n_shared} of the reference's {len(wanted)} genes are in adata; the others "
+            "count as zero",
+            VivaceWarning,
+            stacklevel=3,
+        )
+    return positions
+
+
+def _with_zeros(matrix: Any, positions: np.ndarray) -> Any:
+    """Columns of a matrix at these positions, zeros for -1; CSR in memory, lazy on disk."""
+    lazy = on_disk(matrix)
+    if lazy is not None:
+        return lazy.choose(positions)
+    have = np.flatnonzero(positions >= 0)
+    known = as_matrix(open_source(matrix, positions[have]).read(np.arange(matrix.shape[0])))
+    choose = sparse.csr_array(
+        (np.ones(len(have), dtype=np.float32), (np.arange(len(have)), have)),
+        (len(have), len(positions)),
+    )
+    return sparse.csr_matrix(sparse.csr_array(known) @ choose)
+
+
+def _reorder(adata: Any, wanted: pd.Index, positions: np.ndarray) -> None:
+    """Bring an AnnData into the order of genes, with all that it holds of them."""
+    padded = np.where(positions >= 0, positions, adata.n_vars)  # of a row of nothing at the end
+
+    def chosen(matrix: Any) -> Any:
+        if on_disk(matrix) is not None or matrix is None:
+            return None if matrix is None else _with_zeros(matrix, positions)
+        zeros = np.zeros((adata.n_obs, 1), dtype=matrix.dtype)
+        if sparse.issparse(matrix):
+            return sparse.hstack([matrix, sparse.csr_matrix(zeros)], format="csr")[:, padded]
+        return np.hstack([matrix, zeros])[:, padded]
+
+    def of_genes(values: Any) -> Any:
+        if isinstance(values, pd.DataFrame):
+            return values.reindex(wanted)
+        unknown = np.full((1, *values.shape[1:]), np.nan)
+        return np.concatenate([np.asarray(values), unknown])[padded]
+
+    adata._init_as_actual(  # the only way in which anndata lets an object get genes
+        X=chosen(adata.X),
+        obs=adata.obs.copy(),
+        var=adata.var.reindex(wanted),
+        layers={key: chosen(value) for key, value in adata.layers.items()},
+        obsm=dict(adata.obsm),
+        obsp=dict(adata.obsp),
+        varm={key: of_genes(value) for key, value in adata.varm.items()},
+        uns=dict(adata.uns),
+        raw=None if adata.raw is None else {"X": adata.raw.X, "var": adata.raw.var},
+    )

@@ -17,7 +17,7 @@ from vivace.errors import InvalidArgumentError, InvalidDataError
 from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.models.minify import is_minified, minified
-from vivace.models.questions import expression, groups, latent, quality, setup
+from vivace.models.questions import abundance, expression, groups, latent, quality, setup
 from vivace.models.scvi_recipe import SCVI_FAST, SCVI_FAST_BATCHES
 from vivace.modules.counts import LIKELIHOODS
 from vivace.modules.vae import VAE
@@ -271,6 +271,7 @@ class SCVI(BaseModel):
 
     get_likelihood_parameters = expression.get_likelihood_parameters
     posterior_predictive_sample = expression.posterior_predictive_sample
+    get_feature_correlation_matrix = expression.get_feature_correlation_matrix
 
     # groups compared ----------------------------------------------------------------------------
 
@@ -383,6 +384,9 @@ class SCVI(BaseModel):
             filter_outlier_cells=filter_outlier_cells,
         )
 
+    get_aggregated_posterior = abundance.get_aggregated_posterior
+    differential_abundance = abundance.differential_abundance
+
     # quality of the fit -------------------------------------------------------------------------
 
     get_elbo = quality.get_elbo
@@ -393,6 +397,11 @@ class SCVI(BaseModel):
 
     load_query_data: Any = classmethod(query.load_query_data)
     prepare_query_anndata = staticmethod(query.prepare_query_anndata)
+
+    @property
+    def minified_data_type(self) -> str | None:
+        """The word "latent_posterior_parameters" if the cells come without counts, else None."""
+        return _minified_type(self.schema)
 
     def minify_adata(self) -> Any:
         """Keep each cell's posterior and library size instead of its counts.
@@ -423,7 +432,8 @@ class SCVI(BaseModel):
         >>> small.X is None, model.get_latent_representation().shape
         (True, (100, 10))
         """
-        self.adata, self.schema = minified(self)
+        small, self.schema = minified(self)
+        self.adata = small
         self.module.minified_data_type = _minified_type(self.schema)
         return self.adata
 

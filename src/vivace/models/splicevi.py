@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
-from scipy.stats import beta
 
 from vivace._settings import settings
 from vivace._types import Keys
@@ -25,6 +24,7 @@ from vivace.data.setup_mudata import event_totals, splicing_schema
 from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice
 from vivace.models import query
 from vivace.models.base import BaseModel
+from vivace.models.files import placed
 from vivace.models.questions import expression, groups, quality
 from vivace.modules.counts import OF_COUNTS
 from vivace.modules.splice import SPLICEVAE
@@ -638,11 +638,7 @@ return_mean, return_numpy
             use_mean=False,
             transform_batch=self._batch_codes(transform_batch),
         )
-        mean = found["psi"].clip(1e-9, 1 - 1e-9)
-        variance = np.minimum(found["variance"], mean * (1 - mean) * (1 - 1e-9))
-        weight = mean * (1 - mean) / np.maximum(variance, 1e-12) - 1
-        ends = [(1 - level) / 2, (1 + level) / 2]
-        lower, upper = (beta.ppf(end, mean * weight, (1 - mean) * weight) for end in ends)
+        lower, upper = splicing.beta_interval(found["psi"], found["variance"], level)
         return pd.DataFrame(
             {
                 "cell": self._cells(adata).obs_names[cells],
@@ -723,7 +719,14 @@ return_mean, return_numpy
     # new cells ----------------------------------------------------------------------------------
 
     @classmethod
-    def load_query_data(cls, mdata: Any, reference_model: Any, **freeze: bool) -> Self:
+    def load_query_data(
+        cls,
+        mdata: Any,
+        reference_model: Any,
+        accelerator: str = "cpu",
+        device: str | int = "auto",
+        **freeze: bool,
+    ) -> Self:
         """A model of new cells that learns their batches and keeps what the reference learned.
 
         As :meth:`vivace.SCVI.load_query_data`; ``freeze`` are fields of
@@ -738,7 +741,9 @@ return_mean, return_numpy
             ``modality_weights="cell"``, whose weights belong to the reference's cells.
         """
         reference = (
-            reference_model if hasattr(reference_model, "module") else cls.load(reference_model)
+            reference_model
+            if hasattr(reference_model, "module")
+            else cls.load(reference_model, adata=False)
         )
         if reference.options.get("modality_weights") == "cell":
             msg = (
@@ -746,7 +751,8 @@ return_mean, return_numpy
                 'new cells onto a reference with "universal" or "equal"'
             )
             raise InvalidArgumentError(msg)
-        return query.map_cells(cls, mdata, reference, query.Freeze(**freeze))
+        model = query.map_cells(cls, mdata, reference, query.Freeze(**freeze))
+        return placed(model, accelerator, device)
 
     # helpers ------------------------------------------------------------------------------------
 

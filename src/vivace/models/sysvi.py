@@ -168,7 +168,7 @@ class SysVI(BaseModel):
         ------
         InvalidDataError
             If there are raw counts and not ``normalize``, values are not finite, a covariate has
-            missing values, names repeat, or ``adata`` is a view or backed by a file.
+            missing values, names repeat, or ``adata`` is a view of a file.
         MissingKeyError
             If a layer or column does not exist.
         """

@@ -8,8 +8,8 @@ from typing import Any
 from vivace import models
 from vivace._settings import own_session
 from vivace.errors import ModelFileError, nearest
-from vivace.io import load_parts
 from vivace.io.import_scvi import import_parts
+from vivace.models import files
 from vivace.models.base import BaseModel
 
 MODELS: dict[str, type[BaseModel]] = {name: getattr(models, name) for name in models.HOMES}
@@ -17,7 +17,13 @@ MODELS: dict[str, type[BaseModel]] = {name: getattr(models, name) for name in mo
 
 
 @own_session()
-def load(folder: str | Path, adata: Any = None) -> BaseModel:
+def load(
+    folder: str | Path,
+    adata: Any = None,
+    accelerator: str = "cpu",
+    device: str | int = "auto",
+    prefix: str = "",
+) -> BaseModel:
     """Load a saved model; its class is found from the files.
 
     Parameters
@@ -25,7 +31,10 @@ def load(folder: str | Path, adata: Any = None) -> BaseModel:
     folder
         Written by ``model.save``; ``~`` is the home folder.
     adata
-        Data that later questions are asked of by default; genes are aligned by name.
+        Data that later questions are asked of by default; genes are aligned by name. None for those
+        that were saved beside the model, if they were, and False for none.
+    accelerator, device, prefix
+        As in the ``load`` of each model.
 
     Raises
     ------
@@ -44,11 +53,11 @@ def load(folder: str | Path, adata: Any = None) -> BaseModel:
     >>> type(vivace.load(folder, adata)).__name__
     'SCVI'
     """
-    parts = load_parts(folder)
+    parts, adata = files.read_model(folder, adata, prefix)
     if parts.model not in MODELS:
         msg = f'{folder} holds a model "{parts.model}" that is not known. {nearest(parts.model, MODELS)}'
         raise ModelFileError(msg)
-    return MODELS[parts.model].from_parts(parts, adata)
+    return files.placed(MODELS[parts.model].from_parts(parts, adata), accelerator, device)
 
 
 @own_session()

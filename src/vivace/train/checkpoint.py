@@ -146,6 +146,7 @@ def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
 
 def _check_options(saved: dict, now: dict, path: str | Path) -> None:
     free = ("checkpoint_every_n_epochs", "checkpoint_every_n_minutes")
+    saved = asdict(TrainOptions()) | saved  # an older checkpoint lacks options that came since
     differ = [k for k in now if k not in free and saved.get(k) != now[k]]
     if differ:
         k = differ[0]

@@ -53,7 +53,10 @@ class EpochMetrics:
             "kl_local": losses.kl_local_sum,
             "kl_global": kl_global,
         }
-        for name, value in losses.extra_metrics.items():
+        extra = dict(losses.extra_metrics)
+        if losses.classification_loss is not None:
+            extra["classification_loss"] = losses.classification_loss
+        for name, value in extra.items():
             if value.dim() == 0:
                 terms[f"extra:{name}"] = value * n
         self._names = list(terms)
@@ -115,6 +118,10 @@ class History:
     def last(self, name: str) -> float | None:
         values = self.records.get(name)
         return values[max(values)] if values else None
+
+    def since(self, epoch: int, name: str) -> list[float]:
+        """Values of a metric from an epoch on."""
+        return [value for at, value in self.records.get(name, {}).items() if at >= epoch]
 
     @property
     def n_epochs(self) -> int:

@@ -14,20 +14,20 @@ import torch
 
 from vivace._ranks import ALONE, Ranks, minibatches_divided
 from vivace._settings import own_session, seeded
-from vivace.errors import InvalidArgumentError, TrainingError, VivaceError
+from vivace.errors import TrainingError, VivaceError
 from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.train.checkpoint import Progress, Timer, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
-from vivace.train.monitor import check_monitor
+from vivace.train.monitor import check_monitor, check_needs_none_held_out
 from vivace.train.norms import batch_norm_momentum, norms_over_all_parts
 from vivace.train.optimizer import forget_gradients, make_optimizer, take_step
 from vivace.train.options import TrainOptions
 from vivace.train.precision import autocast, warn_of_slow_precision
-from vivace.train.progress import progress_bar
+from vivace.train.progress import Show, progress_bar
 from vivace.train.ranks import Exchange, begin, join, left_on_error, seed_draws
 from vivace.train.result import TrainResult
-from vivace.train.schedule import FACTORS
+from vivace.train.schedule import FACTORS, reduction
 from vivace.train.stopping import BestSoFar, Interrupt
 
 
@@ -100,15 +100,15 @@ def fit(
         If early stopping lacks held-out cells, or watches a column that no epoch will have; if the
         processes do not meet, have other data or options, or are too many for a minibatch.
     """
-    if options.early_stopping and validation is None:
-        msg = "early_stopping=True needs held-out cells, but the validation set is empty"
-        raise InvalidArgumentError(msg)
+    if validation is None:
+        check_needs_none_held_out(options)
     started = time.perf_counter()
     ranks = join(alone)
     module.to(device)
     loss_kwargs = loss_kwargs or {}
     streams = {"train": train, "validation": validation}
-    check_monitor(options.early_stopping_monitor, module, streams, loss_kwargs)
+    check_monitor("early_stopping_monitor", options, module, streams, loss_kwargs)
+    check_monitor("lr_scheduler_metric", options, module, streams, loss_kwargs)
     warn_of_slow_precision(options.precision, module.device)
     optimizer = make_optimizer(module, options)
     state = Progress(0, History() if history is None else history, BestSoFar())
@@ -128,14 +128,12 @@ def fit(
                 now = Progress(epoch, history, best, steps_done, metrics)
                 save_checkpoint(checkpoint, module, optimizer, now, options)
 
-        trainer = Trainer(
-            *(module, train, optimizer, options, loss_kwargs, interrupt),
-            keep=keep,
-            ranks=ranks,
-            seed=seed,
-        )
-        with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as on_epoch:
+        trainer = Trainer(module, train, optimizer, options, loss_kwargs, interrupt, ranks, seed)
+        with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as show:
+            trainer.keep, trainer.show = keep, show
             for epoch in range(start, options.max_epochs):
+                watched = history.since(n_before, options.lr_scheduler_metric)
+                trainer.lr_share = reduction(options, epoch, watched)
                 metrics = trainer.epoch(epoch, state if epoch == start else None)
                 if trainer.stopping:
                     stopped = "interrupted"
@@ -144,7 +142,7 @@ def fit(
                     metrics |= trainer.evaluate(validation, metrics["kl_weight"])
                 history.add(n_before + epoch, metrics)
                 best.update(metrics.get(options.early_stopping_monitor), epoch, module, options)
-                on_epoch(epoch, metrics)
+                show(epoch + 1, metrics)
                 if (epoch + 1) % options.checkpoint_every_n_epochs == 0:
                     keep(epoch + 1)
                 if best.is_stale(epoch, options):
@@ -173,11 +171,13 @@ class Trainer:
     options: TrainOptions
     loss_kwargs: dict[str, Any]
     interrupt: Interrupt
-    last_finite: float = math.nan
-    keep: Callable[[int, int, EpochMetrics], None] | None = None
     ranks: Ranks = ALONE
     seed: int = 0
+    last_finite: float = math.nan
+    keep: Callable[[int, int, EpochMetrics], None] | None = None
+    show: Show | None = None
     exchange: Exchange | None = field(init=False, default=None)
+    lr_share: float = field(init=False, default=1.0)
 
     def __post_init__(self):
         self.device = self.module.device
@@ -233,6 +233,8 @@ class Trainer:
             elif self.device.type == "cpu":  # elsewhere looking would wait for the device
                 self._check_finite(losses.loss.item(), epoch, step)
             metrics.add(losses)
+            if self.show is not None:
+                self.show((step + 1) / len(self.batches), None)
             due = self.timer.is_due() if self.exchange is None else self.exchange.due
             if self.keep is not None and due:
                 self.keep(epoch, step + 1 - first, metrics.of_all(self.ranks))
@@ -249,7 +251,7 @@ class Trainer:
 
     def step(self, batch: Any, step: int, kl_weight: float) -> LossOutput:
         """One step of the schedule on a minibatch, or on its rows."""
-        factor = FACTORS[self.options.lr_schedule](step, self.n_steps)
+        factor = self.lr_share * FACTORS[self.options.lr_schedule](step, self.n_steps)
         if self.captured is not None:
             return self.captured(batch, factor, kl_weight)
         for group in self.optimizer.param_groups:

@@ -9,15 +9,39 @@ from typing import Any
 import torch
 
 from vivace._settings import seeded
-from vivace.errors import check_choice
+from vivace.errors import InvalidArgumentError, check_choice
 from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.train.history import EpochMetrics
+from vivace.train.options import TrainOptions
 
 MODES = ("train", "validation")
 
 
+def check_needs_none_held_out(options: TrainOptions) -> None:
+    """Refuse options that watch held-out cells, where there are none.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With the option.
+    """
+    if options.early_stopping:
+        msg = "early_stopping=True needs held-out cells, but the validation set is empty"
+        raise InvalidArgumentError(msg)
+    if options.lr_schedule == "plateau" and options.lr_scheduler_metric.endswith(MODES[1]):
+        msg = (
+            'lr_schedule="plateau" watches held-out cells, but the validation set is empty: pass '
+            'lr_scheduler_metric="elbo_train"'
+        )
+        raise InvalidArgumentError(msg)
+
+
 def check_monitor(
-    name: str, module: BaseModule, batches: dict[str, Any], loss_kwargs: dict[str, Any]
+    argument: str,
+    options: TrainOptions,
+    module: BaseModule,
+    batches: dict[str, Any],
+    loss_kwargs: dict[str, Any],
 ) -> None:
     """Refuse a column to watch that no epoch will have.
 
@@ -26,8 +50,10 @@ def check_monitor(
 
     Parameters
     ----------
-    name
-        ``early_stopping_monitor``.
+    argument
+        The option that names the column.
+    options
+        All of them.
     module
         Stays as it is.
     batches
@@ -40,6 +66,7 @@ def check_monitor(
     InvalidArgumentError
         With the known names.
     """
+    name = getattr(options, argument)
     known = [column for mode in MODES for column in columns(mode, blank())]
     if name in known:
         return
@@ -47,7 +74,7 @@ def check_monitor(
         if stream is not None:
             found = columns(mode, tried(module, stream.epoch(0), mode, loss_kwargs))
             known += [column for column in found if column not in known]
-    check_choice("early_stopping_monitor", name, known)
+    check_choice(argument, name, known)
 
 
 def columns(mode: str, losses: LossOutput) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from vivace._arguments import read_option
 from vivace.errors import check_choice
 
-SCHEDULES = ("constant", "one_cycle")
+SCHEDULES = ("constant", "one_cycle", "plateau", "step")
 OPTIMIZERS = ("Adam", "AdamW")
 
 
@@ -26,7 +26,18 @@ class TrainOptions:
     lr
         Learning rate; the peak of a one-cycle schedule.
     lr_schedule
-        "constant", or "one_cycle" (warm up over the first 30 % of steps, then anneal to zero).
+        "constant"; "one_cycle" (warm up over the first 30 % of steps, then anneal to zero); "plateau"
+        (smaller whenever ``lr_scheduler_metric`` has not improved for a while) or "step" (smaller after
+        every ``lr_step_size`` epochs).
+    lr_factor
+        What the learning rate is multiplied by each time, in (0, 1).
+    lr_scheduler_metric, lr_patience, lr_threshold
+        Column of the history that a plateau is one of, lower is better; epochs without improvement that
+        are waited for; an improvement must be larger than this.
+    lr_min
+        The learning rate stays above it.
+    lr_step_size
+        Epochs between two steps.
     weight_decay
         Strength of weight decay.
     eps
@@ -88,6 +99,12 @@ class TrainOptions:
     optimizer: str = "Adam"
     lr: float = 1e-3
     lr_schedule: str = "constant"
+    lr_factor: float = 0.6
+    lr_scheduler_metric: str = "elbo_validation"
+    lr_patience: int = 30
+    lr_threshold: float = 0.0
+    lr_min: float = 0.0
+    lr_step_size: int = 10
     weight_decay: float = 1e-6
     eps: float = 0.01
     max_grad_norm: float | None = None

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vivace.train.options import TrainOptions
 
 RISE = 0.3
 """Share of a one-cycle run that warms up."""
@@ -30,5 +35,61 @@ def _between(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
 
 
-FACTORS = {"constant": lambda step, n_steps: 1.0, "one_cycle": one_cycle}
-"""Schedule name to its factor of the learning rate at (step, number of steps)."""
+def reduction(options: TrainOptions, epoch: int, values: Iterable[float]) -> float:
+    """Share of the learning rate that "plateau" and "step" leave; 1 for other schedules.
+
+    Parameters
+    ----------
+    options
+        ``lr_schedule`` and what belongs to it.
+    epoch
+        Of this run, from 0.
+    values
+        What was watched in the epochs before, so that a resumed run finds the same again.
+
+    Examples
+    --------
+    >>> from vivace.train import TrainOptions
+    >>> options = TrainOptions(lr_schedule="step", lr_factor=0.5, lr_step_size=10)
+    >>> reduction(options, 9, []), reduction(options, 25, [])
+    (1.0, 0.25)
+    """
+    if options.lr_schedule == "step":
+        times = epoch // options.lr_step_size
+    elif options.lr_schedule == "plateau":
+        times = n_plateaus(values, options.lr_patience, options.lr_threshold)
+    else:
+        return 1.0
+    return max(options.lr_factor**times, min(1.0, options.lr_min / options.lr))
+
+
+def n_plateaus(values: Iterable[float], patience: int, threshold: float) -> int:
+    """How often more than ``patience`` values in turn were not lower than the best, less the threshold.
+
+    Examples
+    --------
+    >>> n_plateaus([3, 2, 2, 2, 2, 2], patience=1, threshold=0)
+    2
+    """
+    best, waited, times = math.inf, 0, 0
+    for value in values:
+        if value < best - threshold:
+            best, waited = value, 0
+        else:
+            waited += 1
+        if waited > patience:
+            times, waited = times + 1, 0
+    return times
+
+
+def _as_it_is(_step: int, _n_steps: int) -> float:
+    return 1.0
+
+
+FACTORS = {
+    "constant": _as_it_is,
+    "one_cycle": one_cycle,
+    "plateau": _as_it_is,
+    "step": _as_it_is,
+}
+"""Schedule name to its factor of the learning rate at (step, number of steps); see also :func:`reduction`."""

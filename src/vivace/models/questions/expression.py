@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from scipy import sparse
 
-from vivace.analysis import expression, fit_quality
-from vivace.errors import InvalidArgumentError
+from vivace.analysis import correlation, expression, fit_quality
+from vivace.errors import InvalidArgumentError, check_choice
 from vivace.models.base import BaseModel
 from vivace.models.questions.parts import order_of
 
@@ -138,7 +138,8 @@ def posterior_predictive_sample(
     n_samples: int = 1,
     gene_list: Sequence[str] | None = None,
     batch_size: int | None = None,
-) -> sparse.csr_array | list[sparse.csr_array]:
+    return_numpy: bool = False,
+) -> sparse.csr_array | list[sparse.csr_array] | np.ndarray:
     """Counts drawn from the fitted model.
 
     Parameters
@@ -147,12 +148,15 @@ def posterior_predictive_sample(
         As in ``get_normalized_expression``.
     n_samples
         Number S of draws.
+    return_numpy
+        A dense array instead, float32.
 
     Returns
     -------
-    (n, G) CSR array, or a list of S of them.
+    (n, G) CSR array, or a list of S of them; dense (n, G), or (n, G, S).
     """
-    return predictive_of(model, adata, indices, transform_batch, n_samples, gene_list, batch_size)
+    which = (adata, indices, transform_batch, n_samples, gene_list, batch_size)
+    return predictive_of(model, *which, return_numpy=return_numpy)
 
 
 def predictive_of(
@@ -164,7 +168,8 @@ def predictive_of(
     gene_list: Any,
     batch_size: int | None,
     population: str | None = None,
-) -> sparse.csr_array | list[sparse.csr_array]:
+    return_numpy: bool = False,
+) -> sparse.csr_array | list[sparse.csr_array] | np.ndarray:
     """As :func:`posterior_predictive_sample`, for cells of a named population."""
     parts = model._parts(adata, indices, batch_size, population)
     found = [
@@ -182,4 +187,61 @@ def predictive_of(
         sparse.csr_array(sparse.vstack(pieces, format="csr")[order])
         for pieces in zip(*found, strict=True)
     ]
+    if return_numpy:
+        dense = np.stack([draw.toarray() for draw in draws], axis=-1)
+        return dense[..., 0] if n_samples == 1 else dense
     return draws[0] if n_samples == 1 else draws
+
+
+def get_feature_correlation_matrix(
+    model: BaseModel,
+    adata: Any = None,
+    indices: Any = None,
+    n_samples: int = 10,
+    batch_size: int | None = None,
+    rna_size_factor: float = 1000,
+    transform_batch: Any = None,
+    correlation_type: str = "spearman",
+) -> pd.DataFrame:
+    """How genes vary together over cells, in expression drawn from the model without counting noise.
+
+    All draws are in memory at once, cells times ``n_samples`` times genes.
+
+    Parameters
+    ----------
+    adata, indices, batch_size, transform_batch
+        As in ``get_normalized_expression``; matrices of several batches are averaged.
+    n_samples
+        Draws for each cell.
+    rna_size_factor
+        Library size of every cell, > 0.
+    correlation_type
+        "spearman", of ranks, or "pearson".
+
+    Returns
+    -------
+    (G, G) DataFrame; NaN of genes that do not vary.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the kind of correlation is not known, or an option is out of range.
+    """
+    check_choice("correlation_type", correlation_type, ("spearman", "pearson"))
+    batches = model._loader(adata, indices, batch_size)
+    rng = np.random.default_rng(draw_seed())
+    found = [
+        correlation.correlations(
+            correlation.expression_draws(
+                model.module,
+                batches,
+                rng,
+                total=rna_size_factor,
+                n_samples=n_samples,
+                transform_batch=code,
+            ),
+            correlation_type,
+        )
+        for code in model._batch_codes(transform_batch)
+    ]
+    return pd.DataFrame(np.mean(found, axis=0), model.var_names, model.var_names)

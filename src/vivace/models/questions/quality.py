@@ -99,7 +99,7 @@ def get_marginal_ll(
     batch_size: int | None = None,
     return_mean: bool = True,
     n_mc_samples_per_pass: int = 1,
-) -> float | torch.Tensor:
+) -> torch.Tensor:
     """Log-likelihood of the counts by importance sampling, nats, higher is better.
 
     Parameters
@@ -109,7 +109,7 @@ def get_marginal_ll(
     n_mc_samples
         Draws of the latent state for each cell.
     return_mean
-        Mean over cells as a float, or one value a cell (n,).
+        Mean over cells (0-d), or one value a cell (n,).
     n_mc_samples_per_pass
         Draws at a time; more is faster and takes more memory.
     """
@@ -125,10 +125,10 @@ def marginal_of(
     return_mean: bool,
     draws: tuple[int, int],
     population: str | None = None,
-) -> float | torch.Tensor:
+) -> torch.Tensor:
     """As :func:`get_marginal_ll`, for cells of a named population."""
     values = values_of(
         model._parts(adata, indices, batch_size, population),
         lambda module, batches: fit_quality.marginal_log_likelihood(module, batches, *draws),
     )
-    return values.mean().item() if return_mean else values
+    return values.mean() if return_mean else values

@@ -25,7 +25,8 @@ def setup_counts(
     Parameters
     ----------
     adata
-        Cells by genes, raw counts. Nothing but ``.uns["vivace"]`` is written.
+        Cells by genes, raw counts. Nothing but ``.uns["vivace"]`` is written, by which a view becomes
+        an object of its own.
     layer
         Layer with the raw counts; default ``adata.X``. "raw" takes those of ``adata.raw``.
     batch_key
@@ -41,7 +42,7 @@ def setup_counts(
     ------
     InvalidDataError
         If counts are negative or not finite, a covariate has missing values, names repeat, there
-        are no cells or genes, or ``adata`` is a view or backed by a file.
+        are no cells or genes, or ``adata`` is a view of a file.
     InvalidArgumentError
         If an argument is no name.
     MissingKeyError
