@@ -16,11 +16,11 @@ FIT = ("--max-epochs", "1", "--n-top-genes", "0", "--n-hidden", "4", "--n-latent
 def test_devices_starts_processes(folder: Path, tmp_path: Path, run, monkeypatch):
     asked: list[int] = []
 
-    def started(model: Any, n: int, *given: Any) -> None:
+    def started(model: Any, n: int, *given: Any, **more: Any) -> None:
         asked.append(n)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(base, "train_in_processes", started)
+    monkeypatch.setattr(base, "fit_in_processes", started)
     words = ["fit", "scvi", folder / "cells.h5ad", "--out", tmp_path / "run", *FIT]
     run(*words, "--devices", 3)
     assert asked == [3]

@@ -22,7 +22,7 @@ from torch import nn
 
 import vivace
 from model_table import CASES
-from two_processes import EIGHT, FOUR, LAW, build, fine_labels, follow, on_disk, scvi
+from two_processes import EIGHT, FOUR, LAW, fine_labels, follow, on_disk, scvi
 from vivace import _ranks
 from vivace._ranks import ALONE, Ranks, minibatches_divided, variance_of_cells
 from vivace.data.shares import Share
@@ -419,11 +419,11 @@ def test_two_devices_train_in_two_processes(watch):
 
 def test_an_error_of_the_processes_is_raised_here(tmp_path: Path):
     with pytest.raises(TrainingError, match="a process was ended from outside"):
-        launch._take(None, tmp_path, 2)
+        launch._answer(tmp_path, 2)
     launch._write(tmp_path / f"{launch.ERROR}.1", InvalidArgumentError("the reason"))
     launch._write(tmp_path / f"{launch.ERROR}.0", TrainingError("another process has ended"))
     with pytest.raises(InvalidArgumentError, match="the reason"):
-        launch._take(None, tmp_path, 2)
+        launch._answer(tmp_path, 2)
 
 
 def test_ctrl_c_goes_to_one_of_the_processes(tmp_path: Path):
@@ -453,11 +453,28 @@ def _until(there: Callable[[], bool]) -> None:
     time.sleep(0.2)  # until the child listens
 
 
-def test_cells_that_cannot_be_handed_over():
-    model = build("SCVI", draws=False)
-    model.adata.uns["open"] = (line for line in "ab")
+def test_a_model_that_cannot_be_handed_over():
+    class Own(vivace.SCVI):
+        """Of a class that other processes do not find."""
+
+    adata = CASES["SCVI"].data()
+    Own.setup_anndata(adata)
     with pytest.raises(InvalidArgumentError, match="torchrun --nproc-per-node 2"):
-        model.train(**LAW, devices=2)
+        Own(adata).train(**LAW, devices=2)
+
+
+def test_the_data_object_is_not_copied_to_the_processes(tmp_path: Path):
+    adata = CASES["SCVI"].data()
+    vivace.SCVI.setup_anndata(adata)
+    cells = vivace.SCVI(adata)._cells()
+    launch._write_job(tmp_path / "job", (cells, [1, 2]), adata, 2)
+    handed, numbers = launch._read(tmp_path / "job")
+    assert handed.data is None
+    assert numbers == [1, 2]
+    rows = np.arange(3)
+    torch.testing.assert_close(
+        handed.minibatch(rows)["X"].to_dense(), cells.minibatch(rows)["X"].to_dense()
+    )
 
 
 def test_the_first_process_alone_saves(monkeypatch, tmp_path: Path):

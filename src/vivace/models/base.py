@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -33,7 +34,7 @@ from vivace.io import SavedModel, blamed_on, limited
 from vivace.models import files, spellings
 from vivace.models.device import pick_device, processes_of
 from vivace.models.door import arguments_of, behind_door, put_door
-from vivace.models.launch import to_start, train_in_processes
+from vivace.models.launch import fit_in_processes, to_start
 from vivace.models.query import freeze_again
 from vivace.models.questions.parts import Part
 from vivace.models.registered import described
@@ -446,12 +447,9 @@ class BaseModel(ABC):
         processes: int | None = None,
         **fit_kwargs,
     ) -> None:
-        if n := to_start(processes):
-            given = {"options": options, "loss_kwargs": loss_kwargs, "seed": seed, "recipe": recipe}
-            train_in_processes(self, n, train, validation, {**fit_kwargs, **given})
-            return
-        result = fit(
-            self.module,
+        n = to_start(processes)
+        run = partial(fit_in_processes, self, n) if n else partial(fit, self.module)
+        result = run(
             train,
             validation,
             options=options,

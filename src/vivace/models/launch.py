@@ -18,11 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vivace._ranks import is_first
+import torch
+
 from vivace._settings import default_seed, settings
 from vivace.errors import InvalidArgumentError, TrainingError, VivaceError
 from vivace.models.device import pick_device
-from vivace.train.history import History
+from vivace.train import TrainResult, fit
 from vivace.train.ranks import launched
 
 JOB, RESULT, ERROR = "job.pickle", "result.pickle", "error.pickle"
@@ -59,21 +60,23 @@ def to_start(processes: int | None) -> int:
     return 0
 
 
-def train_in_processes(
-    model: Any, n: int, train: Any, validation: Any, given: dict[str, Any]
-) -> None:
-    """Train a model by n processes of this machine.
+def fit_in_processes(
+    model: Any, n: int, train: Any, validation: Any, *, device: torch.device, **given: Any
+) -> TrainResult:
+    """:func:`vivace.train.fit` by n processes of this machine.
 
     Parameters
     ----------
     model
-        Gets the weights, the history and the facts of the training.
+        Its module gets the weights; its data object stays here.
     n
         Number of processes.
     train, validation
         Minibatches, of cells that are copied to every process.
-    given
-        Further arguments of the model's training.
+    device
+        Of the kind that each process takes one of.
+    **given
+        Further arguments of ``fit``.
 
     Raises
     ------
@@ -82,19 +85,37 @@ def train_in_processes(
     TrainingError
         If a process was ended from outside. Any other error of theirs is raised here as well.
     """
-    given = {**given, "device": given["device"].type}  # of which each takes its own
-    job = (type(model), model._to_save(), model.adata, train, validation, given)
+    job = (type(model), model._to_save(), train, validation, device.type, given)
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         folder = Path(name)
-        _write_job(folder / JOB, (settings.seed, os.getpid(), *job), n)
+        _write_job(folder / JOB, (settings.seed, os.getpid(), *job), model.adata, n)
         _run(_command(n, folder), n, folder / NUMBER)
-        _take(model, folder, n)
+        weights, result = _answer(folder, n)
+    model.module.load_state_dict(weights)
+    model.module.to(device).eval()
+    return result
 
 
-def _write_job(path: Path, job: Any, n: int) -> None:
+class _Pickler(pickle.Pickler):
+    """Leaves the user's data object out, of which the cells hold what is needed."""
+
+    def __init__(self, file: Any, data: Any):
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._data = data
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return "data" if obj is self._data and obj is not None else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, pid: Any) -> None:
+        return None
+
+
+def _write_job(path: Path, job: Any, data: Any, n: int) -> None:
     try:
         with path.open("wb") as file:
-            pickle.dump(job, file, protocol=pickle.HIGHEST_PROTOCOL)
+            _Pickler(file, data).dump(job)
     except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
         msg = (
             f"devices={n}: the cells or the model cannot be handed to other processes ({error}). Leave "
@@ -130,22 +151,18 @@ def _run(command: list[str], n: int, number: Path) -> None:
             child.wait()
 
 
-def _take(model: Any, folder: Path, n: int) -> None:
-    """What the processes have learned, or the error in which they ended."""
-    if not (folder / RESULT).is_file():
-        errors = sorted(folder.glob(f"{ERROR}.*"), key=lambda path: path.stat().st_mtime_ns)
-        if errors:
-            raise _read(errors[0])
-        msg = (
-            f"devices={n}: a process was ended from outside, as when memory runs out; what it said is "
-            "above. The last checkpoint is whole: go on from it with resume="
-        )
-        raise TrainingError(msg)
-    parts = _read(folder / RESULT)
-    model.module.load_state_dict(parts.weights)
-    model._history = History(parts.history)
-    model.training = {k: v for k, v in parts.training.items() if k not in ("is_trained", "query")}
-    model.is_trained = True
+def _answer(folder: Path, n: int) -> tuple[dict[str, torch.Tensor], TrainResult]:
+    """What the processes have learned; or raises the error in which the first of them ended."""
+    if (folder / RESULT).is_file():
+        return _read(folder / RESULT)
+    errors = sorted(folder.glob(f"{ERROR}.*"), key=lambda path: path.stat().st_mtime_ns)
+    if errors:
+        raise _read(errors[0])
+    msg = (
+        f"devices={n}: a process was ended from outside, as when memory runs out; what it said is "
+        "above. The last checkpoint is whole: go on from it with resume="
+    )
+    raise TrainingError(msg)
 
 
 # in each of the processes -----------------------------------------------------------------------
@@ -155,23 +172,22 @@ def work(folder: str) -> None:
     """Train the model of a job; called by the launcher."""
     place, rank = Path(folder), int(os.environ["RANK"])
     try:
-        seed, parent, kind, parts, adata, train, validation, given = _read(place / JOB)
+        seed, parent, kind, parts, train, validation, device, given = _read(place / JOB)
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         with default_seed(seed):
-            model = kind.from_parts(parts, adata)
-            device = pick_device(given.pop("device"))
+            module = kind.from_parts(parts).module
             if rank == 0:
                 (place / NUMBER).write_text(str(os.getpid()))
-            model._run_training(train, validation, device=device, **given)
-        if is_first():
-            _write(place / RESULT, model._to_save())
+            result = fit(module, train, validation, device=pick_device(device), **given)
+        if rank == 0:
+            _write(place / RESULT, (module.cpu().state_dict(), result))
     except (VivaceError, KeyboardInterrupt) as error:
         _write(place / f"{ERROR}.{rank}", error)
 
 
 def _read(path: Path) -> Any:
     with path.open("rb") as file:
-        return pickle.load(file)  # noqa: S301 - written for this by the same user's processes
+        return _Unpickler(file).load()
 
 
 def _write(path: Path, value: Any) -> None:
