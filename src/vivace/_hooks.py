@@ -60,7 +60,7 @@ adam: Callable | None = accepted(torch_adam)
 """Adam's update of lists of tensors. Without: None, and steps are those of ``torch.optim.Adam``."""
 
 
-def without_compiler(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+def without_compiler(kind: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
     """The same optimizer, whose verbs do not import torch's compiler, which takes longer than an epoch.
 
     torch wraps each verb for ``torch.compile``, which nothing here is asked of an optimizer. Without

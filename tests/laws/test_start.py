@@ -54,6 +54,12 @@ from vivace.kernels import rows
 for loop in (sum_of_words(), rows.log_likelihood_of_rows):
     loaded[f"compiled {loop.py_func.__name__}"] = [str(kinds) for kinds in loop.signatures]
 """
+EACH_MODEL = """
+import vivace
+for name in vivace.models.HOMES:
+    getattr(vivace, name)
+    note(name)
+"""
 HELP = """
 from vivace.cli.app import main
 for words in json.loads(sys.argv[1]):
@@ -92,6 +98,15 @@ def test_the_package_alone_needs_no_library(trained):
 def test_a_model_brings_no_other_and_nothing_that_it_does_not_compute_with(trained, step):
     assert models_in(trained[step]) == {"SCVI"}
     assert not NEVER & set(trained[step])
+
+
+def test_each_model_brings_itself_and_those_it_is_made_of_nothing_to_compute_with():
+    seen: set[str] = set()
+    for name, modules in run(EACH_MODEL).items():
+        assert models_in(modules) - seen == {name}
+        seen.add(name)
+        assert not (NEVER | {"numba"}) & set(modules)
+    assert seen == set(HOMES)
 
 
 def test_no_compiler_is_there_before_there_is_something_to_compile(trained):
