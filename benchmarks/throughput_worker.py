@@ -51,9 +51,9 @@ def watch_vivace_epochs():
 
     epoch = Trainer.epoch
 
-    def timed(self, number):
+    def timed(self, *args, **kwargs):
         start = clock()
-        result = epoch(self, number)
+        result = epoch(self, *args, **kwargs)
         record(start)
         return result
 

@@ -326,12 +326,16 @@ MUTANTS = [
         ("for key, values in zip(PLACES, (means, variances", "for key, values in zip(PLACES, (means, means"),
     ),
     *of(
-        "models/answers.py",
-        "models/test_answers.py analysis/test_differential.py -k 'not realised'",
+        "models/questions/expression.py",
+        "models/test_questions.py analysis/test_differential.py -k 'not realised'",
         ("values.ndim == 3 and average", "values.ndim == 3"),
         ("values = values.mean(0)", "values = values.mean(1)"),
-        ("batches2=batches[1]", "batches2=batches[0]"),
         ("torch.randint(2**31, ())", "torch.tensor(7)"),
+    ),
+    *of(
+        "models/questions/groups.py",
+        "models/test_questions.py",
+        ("batches2=sides[1]", "batches2=sides[0]"),
     ),
     # modules ------------------------------------------------------------------------------------
     *of(

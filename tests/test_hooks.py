@@ -94,6 +94,40 @@ def test_steps_by_torchs_optimizer_are_the_same(kind, monkeypatch):
     assert torch.equal(weights(None), weights(torch_adam))
 
 
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+def test_an_optimizer_without_the_compiler_steps_and_is_saved_as_torchs(kind):
+    def trained(kind, state=None) -> tuple[torch.Tensor, dict]:
+        layer = copy.deepcopy(start)
+        layer.bias.requires_grad_(False)  # has no gradient, nor a state
+        groups = [{"params": [p], "lr": 0.1} for p in layer.parameters()]
+        optimizer = kind(groups, fused=True, weight_decay=0.1)
+        if state is not None:
+            optimizer.load_state_dict(copy.deepcopy(state))
+        for _ in range(3):
+            layer(torch.ones(2, 3)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return layer.weight, optimizer.state_dict()
+
+    start = torch.nn.Linear(3, 2)
+    plain = _hooks.without_compiler(kind)
+    assert issubclass(plain, kind)
+    state = None
+    for _ in range(2):  # from nothing, and from what was saved
+        expected, saved = trained(kind, state)
+        found, saved_plain = trained(plain, state)
+        assert torch.equal(found, expected)
+        assert saved_plain["param_groups"] == saved["param_groups"]
+        torch.testing.assert_close(saved_plain["state"], saved["state"], rtol=0, atol=0)
+        state = saved
+
+
+def test_verbs_that_torch_does_not_wrap_are_its_own(monkeypatch):
+    monkeypatch.setattr(_hooks.inspect, "unwrap", lambda function: function)
+    plain = _hooks.without_compiler(torch.optim.Adam)
+    assert plain.state_dict is torch.optim.Adam.state_dict
+
+
 def test_another_adam_is_not_called():
     assert _hooks.accepted(None) is None
     assert _hooks.accepted(lambda params, grads: None) is None

@@ -5,33 +5,20 @@ Public names are imported when they are first used, so that ``import vivace`` st
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from vivace._lazy import first_use
+from vivace.models import HOMES
 
 if TYPE_CHECKING:
     from vivace import datasets, errors, likelihoods, metrics, modules
     from vivace._settings import settings
     from vivace.data.collection import open_cells
-    from vivace.models import (
-        SCVI,
-        SPLICEVI,
-        CondSCVI,
-        ContrastiveVI,
-        DestVI,
-        JointEmbeddingSCVI,
-        SysVI,
-        import_model,
-        load,
-    )
+    from vivace.models import *  # noqa: F403 - the one list of the models stands there
+    from vivace.models import import_model, load
 
 _LAZY = {
-    "CondSCVI": "vivace.models.condscvi",
-    "DestVI": "vivace.models.destvi",
-    "ContrastiveVI": "vivace.models.contrastivevi",
-    "JointEmbeddingSCVI": "vivace.models.joint_embedding",
-    "SCVI": "vivace.models.scvi",
-    "SPLICEVI": "vivace.models.splicevi",
-    "SysVI": "vivace.models.sysvi",
+    **HOMES,
     "import_model": "vivace.models.table",
     "load": "vivace.models.table",
     "open_cells": "vivace.data.collection",
@@ -45,13 +32,7 @@ _LAZY = {
 """Public name to the module that defines it; "" for submodules."""
 
 __all__ = [
-    "SCVI",
-    "SPLICEVI",
-    "CondSCVI",
-    "ContrastiveVI",
-    "DestVI",
-    "JointEmbeddingSCVI",
-    "SysVI",
+    *HOMES,
     "datasets",
     "errors",
     "import_model",
@@ -69,13 +50,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("vivace")
-    if name not in _LAZY:
-        msg = f"module 'vivace' has no attribute {name!r}"
-        raise AttributeError(msg)
-    home = _LAZY[name]
-    value = getattr(import_module(home), name) if home else import_module(f"vivace.{name}")
-    globals()[name] = value
-    return value
+    return first_use(__name__, _LAZY, name)
 
 
 def __dir__() -> list[str]:

@@ -122,7 +122,7 @@ RULES: dict[str, Range] = {
         "lr_patience",
         FROM_ZERO,
     ),
-    **_each("lr eps max_grad_norm rna_size_factor", POSITIVE),
+    **_each("lr eps max_grad_norm checkpoint_every_n_minutes rna_size_factor", POSITIVE),
     **_each("weight_decay early_stopping_min_delta lr_threshold lr_min", WEIGHT),
     **_each("kl_warmup_fraction", Range(0, 1)),
     **_each("batch_norm_momentum train_size", Range(0, 1, above=True)),

@@ -24,6 +24,7 @@ ADAM_OPTIONS = (
     *("fused", "lr", "beta1", "beta2", "eps", "weight_decay"),
     *("amsgrad", "maximize", "decoupled_weight_decay"),
 )
+WRAPPED_VERBS = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
 
 
 def without_counting() -> dict[str, bool]:
@@ -57,6 +58,17 @@ def accepted(adam: Callable | None) -> Callable | None:
 
 adam: Callable | None = accepted(torch_adam)
 """Adam's update of lists of tensors. Without: None, and steps are those of ``torch.optim.Adam``."""
+
+
+def without_compiler(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The same optimizer, whose verbs do not import torch's compiler, which takes longer than an epoch.
+
+    torch wraps each verb for ``torch.compile``, which nothing here is asked of an optimizer. Without
+    the marks of that: the verbs are torch's own.
+    """
+    verbs = {name: inspect.unwrap(getattr(kind, name)) for name in WRAPPED_VERBS}
+    verbs["step"] = torch.no_grad()(verbs["step"])  # the wrapper's other half
+    return type(kind.__name__, (kind,), verbs)
 
 
 def gamma_of_distribution(concentration: torch.Tensor) -> torch.Tensor:

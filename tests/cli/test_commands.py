@@ -246,6 +246,15 @@ def test_every_model_of_the_table_explains_its_options(run, name):
         assert option in done.out
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("condscvi", "with the cell types"), ("sysvi", "with the system")]
+)
+def test_a_column_that_a_model_needs_is_explained_by_the_model(run, name, words):
+    text = " ".join(run("fit", name, "--help").out.split())
+    assert words in text
+    assert "not used to learn" not in text
+
+
 def test_the_installed_command_gives_its_exit_code(tmp_path):
     vivace_command = Path(sys.executable).with_name("vivace")
     version = subprocess.run([vivace_command, "--version"], capture_output=True, text=True)

@@ -138,3 +138,20 @@ def test_a_column_that_one_file_lacks_is_named(run, files, tmp_path):
     done = run("fit", "scvi", *files, "--out", tmp_path / "run", *FIT)
     assert done.code == 2
     assert f'"batch" (not in {files[1].name})' in done.err
+
+
+def test_a_large_reference_of_tissue_stays_on_disk(run, tmp_path, small_memory):
+    parts = vivace.datasets.simulate("spatial", n_cells=120, n_genes=60, n_spots=40)
+    for name, part in zip(("cells", "spots"), parts, strict=True):
+        part.write_h5ad(tmp_path / f"{name}.h5ad")
+    words = [
+        "deconvolve",
+        tmp_path / "cells.h5ad",
+        tmp_path / "spots.h5ad",
+        "--labels",
+        "cell_type",
+    ]
+    done = run(*words, "--out", tmp_path / "run", "--max-epochs", 1, "--n-top-genes", 55)
+    assert done.code == 0, done.err
+    assert "Counts stay on disk" in done.out
+    assert (tmp_path / "run" / "tables" / "markers.csv").exists()

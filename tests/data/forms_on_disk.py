@@ -18,9 +18,9 @@ CHUNK = 5
 
 
 def h5(matrix: Any, path: Path) -> Any:
-    file = h5py.File(path, "w")
-    write_elem(file, "X", matrix)
-    return lazily(file["X"])
+    with h5py.File(path, "w") as file:
+        write_elem(file, "X", matrix)
+    return lazily(h5py.File(path, "r")["X"])
 
 
 def zarr_csr(matrix: np.ndarray, path: Path, version: int, shards: int | None = None) -> Any:

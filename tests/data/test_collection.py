@@ -12,7 +12,9 @@ from scipy import sparse
 
 import vivace
 from vivace.data import facts
+from vivace.data.collection import choose_genes
 from vivace.data.matrices import read_matrix
+from vivace.data.sources import LazyMatrix
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError, VivaceWarning
 
 RNG = np.random.default_rng(0)
@@ -103,6 +105,21 @@ def test_a_column_that_one_file_lacks_is_left_out_and_named(tmp_path: Path):
     assert "kind" not in adata.obs
     with pytest.raises(MissingKeyError, match='batch_key="kind"'):
         vivace.SCVI.setup_anndata(adata, batch_key="kind")
+
+
+def test_genes_are_chosen_without_reading(tmp_path: Path):
+    whole = cells(5)
+    whole.write_h5ad(tmp_path / "a.h5ad")
+    for adata in (
+        vivace.open_cells(tmp_path / "a.h5ad"),
+        anndata.read_h5ad(tmp_path / "a.h5ad", backed="r"),  # its layers are in memory
+    ):
+        few = choose_genes(adata, ["g4", "g1"])
+        assert isinstance(few.X, LazyMatrix)
+        for layer in (None, "twice"):
+            expected = whole[:, ["g4", "g1"]].to_df(layer).to_numpy()
+            np.testing.assert_array_equal(counts_of(few, layer), expected)
+        pd.testing.assert_frame_equal(few.obs, whole.obs)
 
 
 def test_files_that_share_few_genes_warn_and_those_that_share_none_are_refused(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -59,9 +60,10 @@ def test_entries_stored_twice_are_summed_as_in_memory(tmp_path: Path):
     twice = sparse.csr_matrix(
         (np.array([200, 100, 5, 6], "u1"), [1, 1, 2, 0], [0, 2, 4]), shape=(2, 3)
     )
-    np.testing.assert_array_equal(
-        all_of(open_source(h5(twice, tmp_path / "x"))), [[0, 300, 0], [6, 0, 5]]
-    )
+    found = open_source(h5(twice, tmp_path / "x")).read(np.arange(2))
+    assert found.data.tolist() == [300, 6, 5]
+    assert found.indices.tolist() == [1, 0, 2]
+    assert found.indptr.tolist() == [0, 1, 3]
 
 
 def test_row_pointers_of_64_bits_and_more_values_than_32_bits_count(tmp_path: Path):
@@ -113,8 +115,10 @@ def test_row_pointers_that_are_no_longer_there_are_an_error(tmp_path: Path):
 
 
 def test_a_column_beyond_the_last_is_an_error(tmp_path: Path):
-    held = h5(sparse.csr_matrix(COUNTS), tmp_path / "x")
-    held.group["indices"][7] = 99
+    h5(sparse.csr_matrix(COUNTS), tmp_path / "x").group.file.close()
+    with h5py.File(tmp_path / "x", "r+") as file:
+        file["X/indices"][7] = 99
+    held = sparse_dataset(h5py.File(tmp_path / "x")["X"])
     with pytest.raises(InvalidDataError, match="beyond its 8"):
         open_source(held).read(np.arange(60))
 
@@ -160,6 +164,19 @@ class HeldAsSource:
 
     def read(self, at):
         return self.held.read(self.rows[at])
+
+
+def test_a_source_is_handed_to_another_process_as_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for kind in ("h5ad csr", "zarr sharded csr", "h5ad dense"):
+        path = tmp_path / kind
+        path.mkdir()
+        monkeypatch.chdir(path)
+        source = open_source(STORED[kind](COUNTS, path / "x.h5ad"), np.array([3, 1]))
+        handed = pickle.dumps(source)
+        assert len(handed) < 2000
+        np.testing.assert_array_equal(all_of(pickle.loads(handed)), COUNTS[:, [3, 1]])
 
 
 def test_rows_that_are_not_held_are_read(stored: DiskSource):
@@ -258,6 +275,16 @@ def test_genes_are_chosen_as_in_memory_and_in_the_same_pass_as_the_facts(
     np.testing.assert_array_equal(variable_genes(adata, 3), expected)
     monkeypatch.setattr(Part, "read", lambda *_: pytest.fail("it was read again"))
     assert read_matrix(adata, None, "whole")[1].largest == COUNTS.max()
+
+
+def test_what_is_known_of_some_genes_is_not_taken_for_all(tmp_path: Path):
+    import vivace
+
+    backed(COUNTS, tmp_path)
+    least = COUNTS.max(axis=0).argmin()
+    few = vivace.open_cells(tmp_path / "a.h5ad", genes=[str(least)])
+    variable_genes(few, 1)
+    assert look_at(vivace.open_cells(tmp_path / "a.h5ad").X.source()).largest == COUNTS.max()
 
 
 def test_counts_of_raw_are_chosen_by_name_without_reading(tmp_path: Path):

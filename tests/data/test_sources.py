@@ -12,7 +12,9 @@ from scipy import sparse
 
 from forms_on_disk import STORED
 from vivace.data.cells import to_tensor
-from vivace.data.sources import LazyMatrix, MemorySource, Source, on_disk, open_source
+from vivace.data.matrices import warn_of_empty_cells
+from vivace.data.sources import Layout, LazyMatrix, MemorySource, Source, on_disk, open_source
+from vivace.errors import VivaceWarning
 
 RNG = np.random.default_rng(0)
 COUNTS = RNG.poisson(0.15, (20, 7))
@@ -31,7 +33,13 @@ def form(request: pytest.FixtureRequest) -> Callable:
     return MEMORY[request.param]
 
 
-@pytest.fixture(params=[*MEMORY, *STORED, "several files"])
+class Elsewhere(MemorySource):
+    """A source that the package does not know, best read in blocks."""
+
+    layout = Layout(block=2, pool=8)
+
+
+@pytest.fixture(params=[*MEMORY, *STORED, "several files", "elsewhere"])
 def source_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable:
     """``f(matrix, columns)``: the source of a matrix that is kept in one of the ways there are."""
 
@@ -40,6 +48,8 @@ def source_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable:
             return open_source(MEMORY[request.param](matrix), columns)
         if request.param in STORED:
             return open_source(STORED[request.param](matrix, tmp_path / "x"), columns)
+        if request.param == "elsewhere":
+            return Elsewhere(matrix, columns)
         return several_files(matrix, columns, tmp_path)
 
     return make
@@ -77,6 +87,12 @@ def test_columns_are_chosen_and_ordered(source_of: Callable):
 def test_values_are_all_there_once(source_of: Callable):
     values = np.concatenate([piece.ravel() for piece in source_of(COUNTS).values()])
     np.testing.assert_array_equal(np.sort(values[values != 0]), np.sort(COUNTS[COUNTS != 0]))
+
+
+def test_cells_without_counts_are_warned_of_wherever_they_lie(source_of: Callable):
+    some = np.where(np.arange(20)[:, None] < 3, 0, COUNTS + 1)
+    with pytest.warns(VivaceWarning, match="3 cells have no counts"):
+        warn_of_empty_cells(source_of(some))
 
 
 def test_a_full_dense_matrix_stays_dense_wherever_it_lies(source_of: Callable):

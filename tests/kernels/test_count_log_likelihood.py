@@ -411,17 +411,20 @@ def test_cuda_is_reference(likelihood, scale, layout):
 @pytest.fixture
 def dispatch_anew():
     """Nothing tried out before, nor after."""
-    dispatch.fused_for.cache_clear()
+    tried = (dispatch.fused_for, dispatch.loops_compile)
+    for which in tried:
+        which.cache_clear()
     yield
-    dispatch.fused_for.cache_clear()
+    for which in tried:
+        which.cache_clear()
 
 
 def test_cuda_goes_to_its_kernel(monkeypatch, dispatch_anew):
     fake = SimpleNamespace(count_log_likelihood=lambda *args, **kwargs: None)
     monkeypatch.setitem(sys.modules, "vivace.kernels.cuda", fake)
     monkeypatch.setattr(kernels, "cuda", fake, raising=False)
-    monkeypatch.setattr(dispatch, "try_out", lambda function, device_type: function)
-    assert dispatch.fused_for("cuda") is fake.count_log_likelihood
+    monkeypatch.setattr(dispatch, "try_out", lambda function, *about: function)
+    assert dispatch.fused_for("cuda", 2) is fake.count_log_likelihood
 
 
 def test_cuda_without_triton_goes_to_the_reference(monkeypatch, dispatch_anew):
@@ -429,7 +432,7 @@ def test_cuda_without_triton_goes_to_the_reference(monkeypatch, dispatch_anew):
     monkeypatch.delitem(sys.modules, "vivace.kernels.cuda", raising=False)
     monkeypatch.delattr(kernels, "cuda", raising=False)
     with pytest.warns(VivaceWarning, match="triton"):
-        assert dispatch.fused_for("cuda") is None
+        assert dispatch.fused_for("cuda", 2) is None
 
 
 def test_falls_back_with_one_warning(monkeypatch, dispatch_anew):
@@ -441,6 +444,26 @@ def test_falls_back_with_one_warning(monkeypatch, dispatch_anew):
     with pytest.warns(VivaceWarning, match="no compiler"):
         value = case.value(count_log_likelihood)
     assert torch.equal(value, case.value(count_log_likelihood))  # and no second warning
+
+
+def test_without_a_compiler_nothing_is_compiled_and_one_warning_says_so(monkeypatch, dispatch_anew):
+    monkeypatch.setitem(sys.modules, "vivace.kernels.cpu", None)
+    monkeypatch.delattr(kernels, "cpu", raising=False)
+    case = make(n_cells=2, n_genes=20)
+    with pytest.warns(VivaceWarning, match="vivace.kernels.cpu"):
+        assert not dispatch.loops_compile()
+    assert dispatch.fused_for("cpu", 1) is None
+    assert case.value(count_log_likelihood).isfinite().all()
+
+
+@pytest.mark.parametrize("n_parameters", [0, 1, 2])
+def test_only_the_likelihood_that_is_wanted_is_tried_out(n_parameters, dispatch_anew):
+    """Each is compiled for itself, which takes seconds where no kernel was kept."""
+    seen = []
+    dispatch.try_out(lambda *args: seen.append(args), "cpu", n_parameters)
+    ((x, _, _, *parameters),) = seen
+    assert x.layout == torch.sparse_csr
+    assert len(parameters) == n_parameters
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import vivace
-from vivace import modules
+from vivace import models, modules
 
 ROOT = Path(__file__).parents[2]
 API = Path(os.environ.get("VIVACE_SHARED_SPEC", ROOT.parent / "shared" / "spec")) / "api.json"
@@ -33,6 +33,15 @@ def test_every_public_name_resolves():
     assert dir(vivace) == sorted([*vivace.__all__, "__version__"])
 
 
+def test_models_stand_in_one_list():
+    others = {"MODELS", "import_model", "load"}
+    assert set(models.__all__) == {*models.HOMES, *others}
+    for name, home in models.HOMES.items():
+        assert getattr(vivace, name) is getattr(models, name) is models.MODELS[name]
+        assert models.MODELS[name].__module__ == home
+    assert set(models.HOMES) <= set(vivace.__all__)
+
+
 def test_settings_are_the_object_whatever_was_imported_first():
     assert isinstance(vivace.settings.seed, int)
 
@@ -40,6 +49,11 @@ def test_settings_are_the_object_whatever_was_imported_first():
 def test_unknown_names_raise_attribute_error():
     with pytest.raises(AttributeError, match="nonsense"):
         vivace.nonsense  # noqa: B018
+
+
+def test_unknown_models_raise_attribute_error():
+    with pytest.raises(AttributeError, match=r"vivace\.models.*nonsense"):
+        models.nonsense  # noqa: B018
 
 
 def test_the_contract_is_there():

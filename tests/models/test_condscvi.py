@@ -10,6 +10,7 @@ import torch
 import vivace
 from vivace.datasets import simulate
 from vivace.errors import InvalidArgumentError, NotTrainedError, UnsupportedError
+from vivace.models.query import extended_schema
 
 
 def cells(n: int = 90, **columns):
@@ -181,6 +182,28 @@ def test_fine_labels_without_an_unlabelled_cell():
     adata.obs["fine"] = adata.obs["cell_type"].astype(str)
     model = fitted(adata, {"fine_labels_key": "fine"})
     assert len(model.fine_labels) == 3
+
+
+def test_history_shows_how_the_classifier_learns():
+    adata = cells()
+    adata.obs["fine"] = fine(adata)
+    model = fitted(adata, {"fine_labels_key": "fine"})
+    model.train(max_epochs=1, progress=False, plan_kwargs={"kl_weight": 1.0})
+    last = {name: frame.iloc[-1, 0] for name, frame in model.history.items()}
+    assert last["classification_loss_train"] > 0
+    of_cells = last["elbo_train"] + last["classification_loss_train"]
+    np.testing.assert_allclose(last["train_loss"], of_cells, rtol=1e-5)
+    assert "classification_loss_train" not in fitted().history
+
+
+def test_labels_that_new_cells_add_are_none_to_predict():
+    adata = cells()
+    adata.obs["fine"] = fine(adata)
+    model = fitted(adata, {"fine_labels_key": "fine"})
+    adata.obs["fine"] = "never seen"
+    model.schema = extended_schema(model.schema, adata.obs)
+    assert model.schema.field("fine_labels").categories[0][-2:] == ("unlabeled", "never seen")
+    assert model.fine_labels == ["type_0", "type_1", "type_2"]
 
 
 def test_there_is_nothing_to_predict_without_fine_labels(model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from scipy import sparse
 
 import vivace
 from model_table import CASES
-from vivace.data import facts
+from vivace.data import Cells, Loader, facts
+from vivace.data.schema import read_schema
 from vivace.errors import InvalidDataError
 
 ALONE = [name for name in CASES if name != "SPLICEVI"]
@@ -101,19 +103,23 @@ def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vivace.data.sources.disk.BLOCKS_IN_POOL", 16)
 
 
-def test_training_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path, small_pools: None):
+@pytest.mark.parametrize("minutes", [None, 1e-9])
+def test_training_that_was_killed_goes_on_to_the_same_bits(
+    tmp_path: Path, small_pools: None, minutes: float | None
+):
+    plan = {**TRAIN, "checkpoint_every_n_minutes": minutes}
     stored = on_disk(sorted_cells(), tmp_path, "opened")
     whole = scvi_of(stored)
-    whole.train(max_epochs=4, **TRAIN)
+    whole.train(max_epochs=4, **plan)
 
     def stop(step: int) -> None:
         if step == 27:
             raise Stop
 
     with pytest.raises(Stop):
-        on_steps(scvi_of(stored), stop).train(max_epochs=4, checkpoint=tmp_path / "now", **TRAIN)
+        on_steps(scvi_of(stored), stop).train(max_epochs=4, checkpoint=tmp_path / "now", **plan)
     resumed = scvi_of(stored)
-    resumed.train(max_epochs=4, resume=tmp_path / "now", **TRAIN)
+    resumed.train(max_epochs=4, resume=tmp_path / "now", **plan)
     for name, value in whole.module.state_dict().items():
         np.testing.assert_array_equal(value, resumed.module.state_dict()[name])
 
@@ -222,3 +228,59 @@ def test_layers_of_splicing_are_checked_block_by_block(
     stored = vivace.open_cells(tmp_path / "cells.h5mu")
     with pytest.raises(InvalidDataError, match='layer "ratios" is not the reads'):
         vivace.SPLICEVI.setup_mudata(stored, junc_ratio_layer="ratios")
+
+
+def test_held_out_cells_are_drawn_from_everywhere_and_passed_over_in_the_order_of_the_file(
+    tmp_path: Path,
+):
+    adata = sorted_cells()
+    model, of_memory = scvi_of(on_disk(adata, tmp_path, "opened")), scvi_of(adata)
+    for each in (model, of_memory):
+        each.train(max_epochs=1, progress=False)
+    np.testing.assert_array_equal(model.validation_indices, of_memory.validation_indices)
+    studies = adata.obs["batch"].iloc[model.validation_indices]
+    assert studies.nunique() == adata.obs["batch"].nunique()
+    rows = np.array([5, 2, 9])
+    assert model._cells().in_reading_order(rows).tolist() == [2, 5, 9]
+    assert of_memory._cells().in_reading_order(rows) is rows
+
+
+def test_new_cells_on_disk_are_mapped_as_those_in_memory(tmp_path: Path, whole_is_never_read: None):
+    adata = sorted_cells(300)
+    reference = scvi_of(adata[:200].copy())
+    reference.train(max_epochs=2, progress=False)
+    new = adata[200:].copy()[:, [*range(29, 4, -1)]].copy()  # another order, and five genes less
+    found = []
+    for query in (new, on_disk(new, tmp_path, "opened")):
+        prepared = vivace.SCVI.prepare_query_anndata(query, reference)
+        mapped = vivace.SCVI.load_query_data(prepared, reference)
+        mapped.train(max_epochs=1, progress=False)
+        mapped.module.load_state_dict((found[0] if found else mapped).module.state_dict())
+        found.append(mapped)
+    np.testing.assert_allclose(*(m.get_latent_representation() for m in found), atol=1e-6)
+
+
+def test_cells_on_disk_are_minified(tmp_path: Path, whole_is_never_read: None):
+    model = scvi_of(on_disk(sorted_cells(200), tmp_path, "opened"))
+    model.train(max_epochs=1, progress=False)
+    latent = model.get_latent_representation()
+    model.minify_adata()
+    np.testing.assert_allclose(model.get_latent_representation(), latent, atol=1e-6)
+
+
+def test_a_pass_over_a_file_holds_a_pool_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    n = 30_000
+    counts = sparse.random_array((n, 100), density=0.2, format="csr", dtype=np.float32)
+    counts.data[:] = 1
+    stored = on_disk(anndata.AnnData(sparse.csr_matrix(counts)), tmp_path, "opened")
+    monkeypatch.setattr("vivace.data.sources.disk.POOL", (1024, 1024))
+    monkeypatch.setattr("vivace.data.sources.disk.VALUES_AT_ONCE", 1 << 14)
+    vivace.SCVI.setup_anndata(stored)
+    loader = Loader(Cells(stored, read_schema(stored, "SCVI")), np.arange(n), 128, shuffle=True)
+    next(loader.epoch(0))
+    tracemalloc.start()
+    n_cells = sum(len(batch["X"]) for batch in loader.epoch(1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n_cells == 30_080  # full minibatches
+    assert peak < counts.nnz * 8 / 3

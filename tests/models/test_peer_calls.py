@@ -166,8 +166,8 @@ def rates_of(**options: Any) -> list[float]:
     rates: list[float] = []
     whole = loop.Trainer.epoch
 
-    def epoch(self: Any, number: int) -> dict[str, float]:
-        metrics = whole(self, number)
+    def epoch(self: Any, *args: Any) -> dict[str, float]:
+        metrics = whole(self, *args)
         rates.append(self.optimizer.param_groups[0]["lr"])
         return metrics
 
@@ -267,10 +267,10 @@ def test_9_a_resumed_run_finds_its_learning_rate_again(tmp_path):
 
         epoch = loop.Trainer.epoch
 
-        def breaks(self: Any, number: int) -> dict[str, float]:
+        def breaks(self: Any, number: int, *args: Any) -> dict[str, float]:
             if number == 4:
                 raise vivace.errors.TrainingError
-            return epoch(self, number)
+            return epoch(self, number, *args)
 
         patch.setattr(loop.Trainer, "epoch", breaks)
         with pytest.raises(vivace.errors.TrainingError):

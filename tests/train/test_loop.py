@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,74 @@ def test_a_damaged_checkpoint_is_a_clear_error(tmp_path, damage):
         path.write_bytes(path.read_bytes()[:100] if damage == "truncated" else b"hello")
     with pytest.raises(TrainingError, match="not a readable checkpoint"):
         trained(resume=path)
+
+
+def test_progress_is_shown_within_epochs(monkeypatch):
+    shown: list[tuple[float, bool]] = []
+
+    @contextmanager
+    def bar(n_epochs: int, first: int, *, show: bool):
+        yield lambda done, metrics: shown.append((done, metrics is not None))
+
+    monkeypatch.setattr("vivace.train.loop.progress_bar", bar)
+    fit(Line(), Stream(), options=options(max_epochs=2))
+    within = [1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2]
+    assert [done for done, whole in shown if not whole] == pytest.approx(within)
+    assert [done for done, whole in shown if whole] == [1, 2]
+
+
+class Pulled(Exception):
+    """Somebody pulled the plug."""
+
+
+def pull_after(module: Line, steps: int) -> Line:
+    """The module, which fails at a step."""
+    step, taken = module.on_step, iter(range(1000))
+
+    def first_fail(kl_weight: float) -> None:
+        if next(taken) == steps:
+            raise Pulled
+        step(kl_weight)
+
+    module.on_step = first_fail
+    return module
+
+
+@pytest.mark.parametrize("steps", range(4, 9))
+def test_a_run_that_was_killed_within_an_epoch_goes_on_from_there(tmp_path, steps: int):
+    plan = options(checkpoint_every_n_minutes=1e-9, n_epochs_kl_warmup=3)
+    of_run = {"options": plan, "seed": 3}
+    whole, state = Line(), tmp_path / "state"
+    expected = fit(whole, Stream(), Stream(8), **of_run)
+    with pytest.raises(Pulled):
+        fit(pull_after(Line(), steps), Stream(), Stream(8), checkpoint=state, **of_run)
+    asked: list[tuple[int, int]] = []
+
+    class Watched(Stream):
+        def epoch(self, epoch: int, first: int = 0):
+            asked.append((epoch, first))
+            return super().epoch(epoch, first)
+
+    resumed = Line()
+    found = fit(resumed, Watched(), Stream(8), resume=state, **of_run)
+    assert asked[0] == divmod(steps, 3)  # no step is taken twice
+    assert resumed.value.item() == whole.value.item()
+    assert found.history.records == expected.history.records
+
+
+def test_checkpoints_within_epochs_are_as_far_apart_as_was_said(tmp_path, monkeypatch):
+    saved: list[int] = []
+    monkeypatch.setattr(
+        "vivace.train.loop.save_checkpoint", lambda *words: saved.append(words[3].steps_done)
+    )
+    clock = iter(range(0, 10**6, 25))  # seconds, at every step
+    monkeypatch.setattr("vivace.train.checkpoint.time.monotonic", lambda: next(clock))
+    fit(Line(), Stream(48), options=options(max_epochs=1, checkpoint_every_n_minutes=2),
+        checkpoint=tmp_path / "state")  # fmt: skip
+    assert saved[-1] == 0  # after the epoch
+    assert len(saved) > 2
+    gaps = [b - a for a, b in zip([0, *saved[:-1]], saved[:-1], strict=False)]
+    assert min(gaps) >= 4  # 25 s a look, or 50 where it was due
 
 
 KILLED = """

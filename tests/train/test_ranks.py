@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from _thread import interrupt_main
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 import vivace
 from model_table import CASES
-from two_processes import LAW, build, fine_labels, follow, no_draws, scvi
+from two_processes import EIGHT, FOUR, LAW, build, fine_labels, follow, on_disk, scvi
 from vivace import _ranks
 from vivace._ranks import ALONE, Ranks, minibatches_divided, variance_of_cells
 from vivace.data.shares import Share
-from vivace.errors import InvalidArgumentError, MissingDependencyError, TrainingError
+from vivace.errors import (
+    InvalidArgumentError,
+    MissingDependencyError,
+    ModelFileError,
+    TrainingError,
+)
 from vivace.models import launch
 from vivace.models.device import processes_of
 from vivace.train import by_rows, ranks
@@ -53,6 +60,8 @@ def environment(**more: str) -> dict[str, str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes answered to all tasks of two_processes.py; the last of them kills one."""
     place = tmp_path_factory.mktemp("two")
+    follow("SCVI", checkpoint=place / "one.ckpt", **EIGHT)
+    CASES["SCVI"].data().write_h5ad(place / "cells.h5ad")
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = [sys.executable, str(HERE / "two_processes.py"), str(place)]
     both = [
@@ -87,21 +96,29 @@ def before_norms(weights: dict[str, Any]) -> set[str]:
     return {f"{name}.0.bias" for name in norms} | {f"{name}.1.running_mean" for name in norms}
 
 
+def assert_follows(found: dict[str, Any], whole: dict[str, Any]) -> None:
+    assert found["history"].keys() == whole["history"].keys()
+    for key, values in whole["history"].items():
+        np.testing.assert_allclose(found["history"][key], values, rtol=1e-4, atol=1e-4, err_msg=key)
+    free = before_norms(whole["weights"])
+    for key, value in whole["weights"].items():
+        np.testing.assert_allclose(
+            found["weights"][key], value, rtol=1e-5, atol=1e-4 if key in free else 1e-5, err_msg=key
+        )
+
+
 # the law ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_with_half_a_minibatch_follow_one_with_the_whole(answers: Answers, name: str):
-    two, one = answers(f"law.{name}"), follow(name)
-    free = before_norms(one["weights"])
-    for key, value in one["weights"].items():
-        np.testing.assert_allclose(
-            two["weights"][key], value, rtol=1e-5, atol=1e-4 if key in free else 1e-5, err_msg=key
-        )
-    assert two["history"].keys() == one["history"].keys()
-    for key, values in one["history"].items():
-        np.testing.assert_allclose(two["history"][key], values, rtol=1e-4, atol=1e-4, err_msg=key)
+    two = answers(f"law.{name}")
+    assert_follows(two, follow(name))
     assert_same_weights(two, answers(f"law.{name}", rank=1))
+
+
+def test_cells_on_disk_too(answers: Answers, folder: Path):
+    assert_follows(answers("disk"), on_disk(folder))
 
 
 def test_a_mean_over_some_of_the_cells_is_over_those_of_all_parts(answers: Answers):
@@ -134,6 +151,11 @@ def test_with_draws_losses_are_within_the_noise_of_seeds(answers: Answers, name:
     spread = np.ptp([curve[-1] for curve in seeds]) + 0.01 * seeds[0][-1]
     assert min(abs(two[-1] - curve[-1]) for curve in seeds) < spread
     assert two != follow(name)["history"]["elbo_train"]
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(answers: Answers):
+    for rank in (0, 1):
+        assert_same_weights(answers("draws.SCVI"), answers("draws.again", rank))
 
 
 def test_processes_draw_each_for_itself():
@@ -179,14 +201,20 @@ def test_one_device_trains_alone(answers: Answers):
         assert_same_weights(answers("alone", rank), follow("SCVI", seed=rank))
 
 
-def test_a_checkpoint_of_two_processes_resumes_with_one(folder: Path):
-    """The run of two is resumed after it ended, so that nothing is left to train."""
-    model = build("SCVI", draws=False)
-    with no_draws():
-        model.train(**LAW, keep_best=False, resume=folder / "two.ckpt")
-    two = torch.load(folder / "half.0.pt", weights_only=False)
-    assert model.history["elbo_train"].iloc[:, 0].tolist() == two["history"]["elbo_train"]
-    assert_same_weights(two, {"weights": model.module.state_dict()})
+def test_a_checkpoint_resumes_with_another_number_of_processes(answers: Answers, folder: Path):
+    """From two to one and from one to two, over the last two of ten epochs."""
+    whole = follow("SCVI", **EIGHT)
+    assert_follows(follow("SCVI", resume=folder / "two.ckpt", **EIGHT), whole)
+    assert_follows(answers("resumed"), whole)
+
+
+def test_a_checkpoint_within_an_epoch_does_too(answers: Answers, folder: Path):
+    whole = follow("SCVI", **FOUR)
+    with safe_open(str(folder / "within.ckpt"), framework="pt") as file:
+        kept = json.loads(file.metadata()["vivace"])
+    assert (kept["next_epoch"], kept["steps_done"]) == (1, 2)
+    assert_follows(answers("within"), whole)
+    assert_follows(follow("SCVI", resume=folder / "within.ckpt", **FOUR), whole)
 
 
 # ends -------------------------------------------------------------------------------------------
@@ -371,9 +399,9 @@ def test_devices_beside_a_launcher(monkeypatch):
     launcher = {"WORLD_SIZE": "4", "RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
     for name, value in {**launcher, "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    assert not launch.has_to_start(2)
+    assert not launch.to_start(2)
     with pytest.raises(InvalidArgumentError, match="devices=3, but a launcher has started 2"):
-        launch.has_to_start(3)
+        launch.to_start(3)
 
 
 def test_two_devices_train_in_two_processes(watch):
@@ -407,14 +435,16 @@ def test_ctrl_c_goes_to_one_of_the_processes(tmp_path: Path):
         "-c",
         f"import os; open({str(number)!r}, 'w').write(str(os.getpid())); {wait}",
     ]
-    ctrl_c = threading.Thread(target=lambda: (_until(number.is_file), interrupt_main()))
-    ctrl_c.start()
+    threading.Thread(target=lambda: (_until(number.is_file), ctrl_c())).start()
     launch._run(command, 2, number)
-    ctrl_c.join()
     number.unlink()
-    threading.Timer(0.3, interrupt_main).start()
+    threading.Timer(0.3, ctrl_c).start()
     with pytest.raises(KeyboardInterrupt):
         launch._run([sys.executable, "-c", wait], 2, number)
+
+
+def ctrl_c() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _until(there: Callable[[], bool]) -> None:
@@ -435,6 +465,17 @@ def test_the_first_process_alone_saves(monkeypatch, tmp_path: Path):
     monkeypatch.setattr("vivace.models.base.is_first", lambda: False)
     assert model.save(tmp_path / "run") == tmp_path / "run"
     assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_one_process_closes_its_connections(monkeypatch):
+    """So that the others end; what all raise alike leaves them open for another try."""
+    left: list[Ranks] = []
+    monkeypatch.setattr(ranks, "leave", left.append)
+    errors = (TrainingError, InvalidArgumentError, ModelFileError, KeyboardInterrupt)
+    for n_left, error in zip((0, 0, 1, 2), errors, strict=True):
+        with pytest.raises(error), ranks.left_on_error(Ranks(0, 2)):
+            raise error
+        assert len(left) == n_left
 
 
 def test_a_lost_process_is_a_training_error():

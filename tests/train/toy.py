@@ -63,7 +63,7 @@ class Stream:
     def __len__(self) -> int:
         return -(-self.n_obs // self.size)
 
-    def epoch(self, epoch: int) -> Iterator[dict]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[dict]:
         order = np.random.default_rng(epoch).permutation(self.n_obs)
-        for start in range(0, self.n_obs, self.size):
+        for start in range(first * self.size, self.n_obs, self.size):
             yield {"X": self.x[order[start : start + self.size]]}

@@ -29,7 +29,9 @@ from vivace.train import by_rows
 
 RANK = int(os.environ.get("RANK", "0"))
 LAW = {"max_epochs": 10, "batch_size": 64, "lr": 3e-3, "progress": False, "seed": 1}
+EIGHT = {"checkpoint_every_n_epochs": 8, "keep_best": False}  # of ten
 LAW |= {"eps": 0.1}  # a gradient that is 0 but for rounding then moves nothing
+FOUR = {**LAW, "batch_size": 32, "keep_best": False}  # steps an epoch
 
 
 @contextmanager
@@ -141,6 +143,28 @@ def interrupted() -> dict[str, Any]:
     return state_of(model)
 
 
+def within_an_epoch(folder: Path) -> dict[str, Any]:
+    """Two of four steps of the second epoch, kept in a checkpoint, and the rest of the run."""
+    model = build("SCVI", draws=False)
+    if RANK == 1:
+        at_step(model, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    path = folder / "within.ckpt"
+    with no_draws():
+        model.train(**FOUR, checkpoint=path, checkpoint_every_n_minutes=1e-9)
+    return follow("SCVI", **FOUR, resume=path)
+
+
+def on_disk(folder: Path) -> dict[str, Any]:
+    """SCVI of cells in a file."""
+    model = CASES["SCVI"].build(vivace.open_cells(folder / "cells.h5ad"))
+    for module in model.module.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    with no_draws():
+        model.train(**LAW)
+    return state_of(model)
+
+
 def not_finite() -> dict[str, Any]:
     """A loss that is not a number, in the second process only."""
     model = build("SCVI", draws=True)
@@ -194,13 +218,17 @@ def tasks(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "law.odd": lambda: follow("SCVI", batch_size=33),
         "law.few": lambda: follow("SCVI", batch_size=256),
         "draws.SCVI": lambda: follow("SCVI", draws=True),
+        "draws.again": lambda: follow("SCVI", draws=True),
         "draws.ContrastiveVI": lambda: follow("ContrastiveVI", draws=True),
         "stopping": lambda: follow(
             "SCVI", draws=True, max_epochs=60, lr=0.1, early_stopping=True,
             early_stopping_patience=2,
         ),
         "alone": lambda: follow("SCVI", devices=1, seed=RANK),
-        "half": lambda: follow("SCVI", checkpoint=folder / "two.ckpt", keep_best=False),
+        "kept": lambda: follow("SCVI", checkpoint=folder / "two.ckpt", **EIGHT),
+        "resumed": lambda: follow("SCVI", resume=folder / "one.ckpt", **EIGHT),
+        "within": lambda: within_an_epoch(folder),
+        "disk": lambda: on_disk(folder),
         "interrupted": interrupted,
         "not finite": not_finite,
         "other option": lambda: error_of(lambda: scvi(lr=0.01 * (1 + RANK))),

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from scipy.spatial.distance import cdist
 
 from vivace._settings import seeded
 from vivace._types import Keys, Minibatches
@@ -104,6 +103,8 @@ def _members(
 
 def _k_means(means: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """Cluster of each cell; clusters that lose all their cells are left empty."""
+    from scipy.spatial.distance import cdist  # slow to import
+
     centres, found = _spread_centres(means, n, rng), None
     for _ in range(MOST_ROUNDS):
         nearest = cdist(means, centres).argmin(axis=1)

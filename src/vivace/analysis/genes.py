@@ -72,7 +72,13 @@ def variable_genes(
 def _variance(adata: Any, layer: str | None, codes: np.ndarray) -> np.ndarray:
     """Variance within groups of counts, which are checked before; of a file, in the same pass."""
     lazy = on_disk(find_matrix(adata, layer))
-    if lazy is None or are_known(lazy.source()) or (codes < 0).any():
+    in_one_pass = (
+        lazy is not None
+        and all(part.columns is None for part in lazy.parts)
+        and not are_known(lazy.source())
+        and (codes >= 0).all()
+    )
+    if lazy is None or not in_one_pass:
         return variance_within(read_matrix(adata, layer, "counts")[0], codes)
     watched = Watched(lazy.source())
     with np.errstate(all="ignore"):  # what is no count is refused when all of it is known

@@ -296,3 +296,25 @@ def _reads_at(
     seen = key[pair] == wanted
     entry = (entries.start[pair] + events.rank[junction]).clamp(max=len(entries.reads) - 1)
     return entries.reads[entry].double() * seen, entries.total[pair].double() * seen
+
+
+def beta_interval(
+    mean: np.ndarray, variance: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the central interval of beta distributions of the given means and variances.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lower, upper = beta_interval(np.array([0.5]), np.array([1 / 12]), 0.9)  # the uniform one
+    >>> np.concatenate([lower, upper]).round(3).tolist()
+    [0.05, 0.95]
+    """
+    from scipy.stats import beta  # slow to import
+
+    mean = mean.clip(1e-9, 1 - 1e-9)
+    variance = np.minimum(variance, mean * (1 - mean) * (1 - 1e-9))
+    weight = mean * (1 - mean) / np.maximum(variance, 1e-12) - 1
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    lower, upper = (beta.ppf(end, mean * weight, (1 - mean) * weight) for end in ends)
+    return lower, upper

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from vivace.cli.words import flag
 from vivace.errors import InvalidArgumentError, MissingKeyError, missing_key
+
+if TYPE_CHECKING:
+    import pandas as pd  # which takes as long to import as all else that --help needs
 
 MOST_NAMES = 30
 
@@ -63,6 +65,7 @@ def rows_where(obs: pd.DataFrame, words: str, option: str) -> np.ndarray:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> obs = pd.DataFrame({"dose": [0.0, 2.5, 0.0]})
     >>> rows_where(obs, "dose=0", "background")
     array([0, 2])

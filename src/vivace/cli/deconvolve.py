@@ -9,6 +9,7 @@ from vivace.cli.columns import check_columns, check_needed
 from vivace.cli.counts import counted, whole_counts, with_genes
 from vivace.cli.files import read_cells
 from vivace.cli.fit import outcome
+from vivace.cli.large import read_files
 from vivace.cli.words import say, several
 from vivace.errors import InvalidDataError
 from vivace.runs.layout import PROPORTIONS, TABLES
@@ -36,7 +37,8 @@ def run_deconvolve(
     import vivace
     from vivace.tables import save_run
 
-    cells, tissue = counted(read_cells(reference), layer), counted(read_cells(spots), spots_layer)
+    cells = counted(read_files([reference]), layer)
+    tissue = counted(read_cells(spots), spots_layer)
     check_needed({"labels": labels}, cells.obs)
     check_columns("labels_key", [str(labels)], cells.obs)
     with whole_counts(allow_fractions=allow_fractions) as fractions:

@@ -7,13 +7,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from vivace._files import check_place, replacing
 from vivace.cli.words import note
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 PAIRED = ".h5mu"

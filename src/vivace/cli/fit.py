@@ -31,7 +31,7 @@ class Fit:
     Attributes
     ----------
     model
-        Class name, as in ``vivace.models.table.MODELS``.
+        Class name, as in ``vivace.models.HOMES``.
     help
         What it is for, in the words of a biologist.
     needs
@@ -119,11 +119,11 @@ def fit_command(name: str, fit: Fit) -> Any:
 
 def fit_parameters(fit: Fit) -> list[Any]:
     """File arguments, then options of setup, model and training."""
+    from vivace import models
     from vivace.models.base import BaseModel
-    from vivace.models.table import MODELS
     from vivace.train import TrainOptions
 
-    model = MODELS[fit.model]
+    model = getattr(models, fit.model)
     data, net, training, fine = PANELS
     train = from_signature(BaseModel.train, BaseModel.train.__doc__, training)
     describe = getattr(model, fit.setup)
@@ -144,11 +144,11 @@ def fit_parameters(fit: Fit) -> list[Any]:
     ]
     likelihoods = ", ".join(f'"{name}"' for name in model.likelihoods)
     for one in options:
-        if one.name in PLAIN_HELP:
+        if one.name in fit.needs:  # the model's own words say what it needs the column for
+            one.annotation.__metadata__[0].help += REQUIRED
+        elif one.name in PLAIN_HELP:
             text = PLAIN_HELP[one.name].format(likelihoods=likelihoods)
             one.annotation.__metadata__[0].help = text
-        if one.name in fit.needs:
-            one.annotation.__metadata__[0].help += REQUIRED
     return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
 
 
@@ -157,10 +157,10 @@ def run_fit(
 ) -> None:
     """Read, choose genes, train, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
-    from vivace.models.table import MODELS
+    from vivace import models
     from vivace.tables import save_run
 
-    model_class = MODELS[fit.model]
+    model_class = getattr(models, fit.model)
     own = {p.name: values.pop(p.name) for p in fit.own}
     on_disk = values.pop("on_disk", None)
     setup, options, train = split_values(model_class, values, fit.setup)

@@ -18,6 +18,8 @@ from vivace.data.selection import name_positions
 from vivace.data.sources import LazyMatrix
 from vivace.data.sources.lazy import accepted_by_anndata
 from vivace.data.sources.open import on_disk
+from vivace.data.sources.stored import Place
+from vivace.data.sources.stored import opened as opened_file
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError, VivaceWarning
 
 FEW_SHARED = 0.5
@@ -89,6 +91,7 @@ def choose_genes(adata: Any, genes: Any) -> Any:
     import anndata
 
     at = name_positions(genes, adata.var_names, "genes", "gene")
+    assert at is not None
     chosen = {
         layer: (adata.X if layer is None else adata.layers[layer])[:, at]
         if matrix is None
@@ -267,23 +270,11 @@ def _open(path: Path) -> Opened:
         msg = f'the file "{path}" was not found'
         raise MissingKeyError(msg)
     with _blamed(path):
-        return _contents(_group(path), path)
+        return _contents(opened_file(path), path)
 
 
 def _blamed(path: Path) -> Any:
-    from vivace.data.sources.stored import Place
-
     return Place(str(path), "its tables").blamed()
-
-
-def _group(path: Path) -> Any:
-    if path.is_dir():
-        import zarr
-
-        return zarr.open_group(path, mode="r")
-    import h5py
-
-    return h5py.File(path, "r")
 
 
 def _contents(group: Any, path: Path) -> Opened:
@@ -340,7 +331,7 @@ def _open_paired(files: Sequence[Path]) -> Any:
         msg = f'the file "{path}" was not found'
         raise MissingKeyError(msg)
     with _blamed(path), ExitStack() as quiet:
-        group = _group(path)
+        group = opened_file(path)
         parts = {name: put_together([_contents(group["mod"][name], path)]) for name in group["mod"]}
         quiet.enter_context(mudata.set_options(pull_on_update=False))
         mdata = mudata.MuData(parts)

@@ -135,6 +135,7 @@ def _checksum(array: np.ndarray) -> tuple[Any, ...]:
     raw = np.ascontiguousarray(flat).view(np.uint8)
     whole = len(raw) // 8 * 8
     words = raw[:whole].view(np.uint64)
+    words.flags.writeable = False  # as some are: the loop would be compiled for either
     return (
         array.ctypes.data,
         array.dtype.str,

@@ -74,9 +74,9 @@ class Loader:
     def __iter__(self) -> Iterator[Minibatch]:
         return self.epoch(0)
 
-    def epoch(self, epoch: int) -> Iterator[Minibatch]:
-        """The minibatches of one pass over the cells, or the part of them that this process reads."""
-        rows = self.row_batches(epoch)
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Minibatch]:
+        """The minibatches of one pass over the cells from one on, or the part that this process reads."""
+        rows: Iterator[np.ndarray] = itertools.islice(self.row_batches(epoch), first, None)
         rows = self.part.cut(rows) if self.shuffle else self.part.deal(rows)
         if self.cells.layout is None:
             return map(self.cells.minibatch, rows)
@@ -149,17 +149,19 @@ class ZippedLoader:
     def __iter__(self) -> Iterator[dict[str, Minibatch]]:
         return self.epoch(0)
 
-    def epoch(self, epoch: int) -> Iterator[dict[str, Minibatch]]:
-        """The zipped minibatches of one pass over the longest stream."""
-        first_step = epoch * len(self)
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, Minibatch]]:
+        """The zipped minibatches of one pass over the longest stream, from one on."""
+        first_step = epoch * len(self) + first
         streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
-        steps = (_of_one_size({n: next(s) for n, s in streams.items()}) for _ in range(len(self)))
+        steps = (
+            _of_one_size({n: next(s) for n, s in streams.items()}) for _ in range(first, len(self))
+        )
         shuffled = any(loader.shuffle for loader in self.loaders.values())
-        steps = self.part.cut(steps) if shuffled else self.part.deal(steps)
+        mine = self.part.cut(steps) if shuffled else self.part.deal(steps)
         pooled = min(loader.n_pooled() for loader in self.loaders.values())
         if pooled == 0:
-            return map(self._minibatches, steps)
-        return self._read_ahead(steps, pooled)
+            return map(self._minibatches, mine)
+        return self._read_ahead(mine, pooled)
 
     def share(self, rank: int, of: int) -> ZippedLoader:
         """For one of several processes, see :meth:`Loader.share`; pairs stay together."""

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from vivace.data.columns import read_key
 from vivace.data.facts import ROWS_AT_ONCE, Facts, look_at
-from vivace.data.sources import Rows, Source, on_disk, open_source
+from vivace.data.sources import DiskSource, Rows, Source, on_disk, open_source
 from vivace.errors import (
     FractionalCountsWarning,
     InvalidDataError,
@@ -198,8 +198,8 @@ def _is_whole(data: Any, layer: str | None) -> bool:
 
 def warn_of_empty_cells(source: Source) -> None:
     """Warn of cells without counts."""
-    on_disk = source.layout is not None
-    n_empty = look_at(source).empty if on_disk else int((row_totals(source) == 0).sum())
+    empty = look_at(source).empty if isinstance(source, DiskSource) else None  # it remembers
+    n_empty = int((row_totals(source) == 0).sum()) if empty is None else empty
     if n_empty:
         warnings.warn(
             f"{n_empty} cells have no counts; they train, but their latent state says nothing",

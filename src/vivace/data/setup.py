@@ -18,10 +18,12 @@ from vivace.data.columns import (
     read_keys,
     read_names,
     refuse_missing,
+    text_of,
 )
 from vivace.data.facts import Facts
 from vivace.data.matrices import read_matrix, warn_of_empty_cells
 from vivace.data.schema import Field, Schema
+from vivace.errors import InvalidDataError
 
 
 def count_schema(
@@ -142,6 +144,17 @@ def categorical_field(obs: pd.DataFrame, key: str, names: Sequence[str], argumen
         refuse_missing(values, name, argument)
         found.append(tuple(categories_of(values, name, argument)[1]))
     return Field(key, "categorical", tuple(names), tuple(found))
+
+
+def partly_known(obs: pd.DataFrame, column: str, unlabeled: str, argument: str) -> Field:
+    """Fine labels whose last category is the unlabelled one, whether or not it occurs."""
+    field = categorical_field(obs, Keys.FINE_LABELS, [column], argument)
+    unlabeled = text_of(unlabeled)
+    known = tuple(c for c in field.categories[0] if c != unlabeled)
+    if not known:
+        msg = f'{argument}="{column}" holds nothing but "{unlabeled}"; at least one label is needed'
+        raise InvalidDataError(msg)
+    return replace(field, categories=((*known, unlabeled),))
 
 
 def numeric_field(

@@ -66,30 +66,13 @@ def splicing_schema(
     if counts_layer is None and JUNCTION_LAYER in junctions.layers:
         counts_layer = JUNCTION_LAYER
     expression, of_genes = read_matrix(genes, rna_layer, "whole", argument="rna_layer")
-    # junction counts that are no whole numbers are warned of below, in the words of splicing
-    _, of_junctions = read_matrix(junctions, counts_layer, "counts", argument="junc_counts_layer")
-    events = event_ids(junctions, event_key)
-    codes = np.unique(events, return_inverse=True)[1]
-    derived = {
-        "totals": _given_or_there(
-            junctions, atse_counts_layer, (TOTAL_LAYER,), "atse_counts_layer"
-        ),
-        "ratios": _given_or_there(junctions, junc_ratio_layer, (), "junc_ratio_layer"),
-        "mask": _given_or_there(junctions, psi_mask_layer, MASK_LAYERS, "psi_mask_layer"),
-    }
-    derived = {what: layer for what, layer in derived.items() if layer is not None}
-    n_empty, reads = look_at_events(junctions, counts_layer, codes, derived)
-    kept = kept_junctions(codes, drop_singletons=drop_singletons)
-    warn_of_splicing(junctions, n_empty, reads, event_key, whole=of_junctions.whole)
+    given = (atse_counts_layer, junc_ratio_layer, psi_mask_layer)
+    of_junctions = junction_field(
+        junctions, names["junc_ratio_layer"], counts_layer, given, event_key, drop=drop_singletons
+    )
     fields = [
         matrix_field(Keys.X, rna_layer, of_genes, modality=names["rna_layer"]),
-        matrix_field(
-            Keys.JUNCTIONS,
-            counts_layer,
-            of_junctions,
-            modality=names["junc_ratio_layer"],
-            categories=(tuple(junctions.var_names[kept]), tuple(events[kept])),
-        ),
+        of_junctions,
         Field(Keys.CELL_INDEX, "index"),
         one_column(mdata, Keys.BATCH, batch_key, "batch_key"),
         one_column(mdata, Keys.LABELS, labels_key, "labels_key"),
@@ -97,9 +80,7 @@ def splicing_schema(
     ]
     if size_factor_key is not None:
         expressed = row_totals(for_all_cells(expression, genes, mdata)) > 0
-        size_factors(mdata, size_factor_key, expressed)  # refuses what cannot be used
-        kind = "obsm" if size_factor_key in mdata.obsm else "numeric"
-        fields.append(Field(Keys.SIZE_FACTOR, kind, (size_factor_key,)))
+        fields.append(size_factor_field(mdata, size_factor_key, expressed))
     setup_args = {
         **keys,
         "junc_counts_layer": counts_layer,
@@ -110,7 +91,54 @@ def splicing_schema(
         "drop_singletons": drop_singletons,
     }
     gene_names = tuple(map(str, genes.var_names))
-    return Schema(model, gene_names, tuple(fields), setup_args, of_junctions.whole)
+    return Schema(model, gene_names, tuple(fields), setup_args, of_junctions.expected == "whole")
+
+
+def derived_layers(junctions: Any, given: Sequence[str | None]) -> dict[str, str]:
+    """Totals, ratios and mask, which follow from counts: layers that the user gave or that are usual."""
+    totals, ratios, mask = given
+    there = {
+        "totals": _given_or_there(junctions, totals, (TOTAL_LAYER,), "atse_counts_layer"),
+        "ratios": _given_or_there(junctions, ratios, (), "junc_ratio_layer"),
+        "mask": _given_or_there(junctions, mask, MASK_LAYERS, "psi_mask_layer"),
+    }
+    return {what: layer for what, layer in there.items() if layer is not None}
+
+
+def junction_field(
+    junctions: Any,
+    name: str,
+    counts_layer: str | None,
+    given: Sequence[str | None],
+    event_key: str,
+    *,
+    drop: bool,
+) -> Field:
+    """Junction counts and their events, checked, of the modality with this name.
+
+    Parameters
+    ----------
+    given
+        Layers that the user named for totals, ratios and mask.
+    drop
+        Leave out junctions that are alone in their event.
+    """
+    # counts that are no whole numbers are warned of below, in the words of splicing
+    _, facts = read_matrix(junctions, counts_layer, "counts", argument="junc_counts_layer")
+    events = event_ids(junctions, event_key)
+    codes = np.unique(events, return_inverse=True)[1]
+    derived = derived_layers(junctions, given)
+    n_empty, reads = look_at_events(junctions, counts_layer, codes, derived)
+    kept = kept_junctions(codes, drop_singletons=drop)
+    warn_of_splicing(junctions, n_empty, reads, event_key, whole=facts.whole)
+    categories = (tuple(junctions.var_names[kept]), tuple(events[kept]))
+    return matrix_field(Keys.JUNCTIONS, counts_layer, facts, modality=name, categories=categories)
+
+
+def size_factor_field(mdata: Any, key: str, expressed: np.ndarray) -> Field:
+    """Size factors from obs or obsm, refused where they cannot be used."""
+    size_factors(mdata, key, expressed)
+    return Field(Keys.SIZE_FACTOR, "obsm" if key in mdata.obsm else "numeric", (key,))
 
 
 def exact_blocks(
@@ -298,4 +326,4 @@ def _given_or_there(
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, VivaceWarning, stacklevel=4)
+    warnings.warn(message, VivaceWarning, stacklevel=5)

@@ -5,9 +5,9 @@ cells.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anndata
-import mudata
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -21,6 +21,9 @@ from vivace.datasets._cells import (
 )
 from vivace.datasets.batches import simulate_batches
 from vivace.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    import mudata
 
 
 def simulate_splicing(
@@ -113,6 +116,8 @@ def simulate_splicing(
         },
         index=rna.obs_names,
     )
+    import mudata  # slow to import
+
     with mudata.set_options(pull_on_update=False):
         mdata = mudata.MuData({"rna": rna, "splicing": splicing})
         mdata.obs = labels

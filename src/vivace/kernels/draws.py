@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vivace.kernels.dispatch import fused_for
+from vivace.kernels.dispatch import loops_compile
 from vivace.kernels.threads import run_in_threads
 
 LARGEST_WALK = 30.0
@@ -39,7 +39,7 @@ def draw_negative_binomial(mu: torch.Tensor, theta: torch.Tensor) -> torch.Tenso
     >>> bool((counts.mean() - 4.0).abs() < 0.2)
     True
     """
-    if mu.device.type != "cpu" or mu.dtype != torch.float32 or fused_for("cpu") is None:
+    if mu.device.type != "cpu" or mu.dtype != torch.float32 or not loops_compile():
         return _gamma_poisson(mu, theta.expand_as(mu))
     from vivace.kernels.inversion import invert_rows
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vivace._hooks import changes_in_place
 from vivace.kernels.affine import Affine, affine_linear
 from vivace.kernels.csr import is_csr, to_dense
-from vivace.kernels.dispatch import fused_for
+from vivace.kernels.dispatch import loops_compile
 
 SPARSE_BELOW = 0.2
 """Share of non-zeros up to which the CSR product wins over the dense one, forward and backward; see
@@ -58,7 +58,7 @@ def csr_is_faster(x: torch.Tensor, weight: torch.Tensor) -> bool:
     if x.device.type != "cpu" or not x.dtype == weight.dtype == torch.float32:
         return False
     sparse = x.values().shape[0] <= SPARSE_BELOW * x.shape[0] * x.shape[1]
-    return sparse and fused_for("cpu") is not None
+    return sparse and loops_compile()
 
 
 class SparseLinear(torch.autograd.Function):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy import float32, float64, int32, uint32
+from numpy import float32, float64, int32, int64, uint32
 
 from vivace.kernels.elementary import (
     HALF,
@@ -205,7 +205,11 @@ def zinb_zeros(rate, theta, inverse_theta, zi_logits, tile):
 
 @compiled
 def copy_section(tile, section, out):
-    """The start of a section of the scratch array into ``out``."""
+    """The start of a section of the scratch array into ``out``.
+
+    Everything is copied with this: to compile ``a[:] = b`` takes numba a second, most of it for the
+    message that shapes differ.
+    """
     for i in range(out.shape[0]):
         out[i] = tile[section + i]
 
@@ -420,7 +424,7 @@ def correct_nonzeros(
 ):
     """Put the non-zeros of a row in place of their zeros; returns the sum of their values."""
     result = 0.0
-    at, stop = counts.indptr[cell], counts.indptr[cell + 1]
+    at, stop = int64(counts.indptr[cell]), counts.indptr[cell + 1]  # of one type all along
     while at < stop:
         n, at = gather(counts, at, stop, rate, theta, zi_logits, narrow, columns)
         if theta is None:
@@ -527,7 +531,7 @@ def log_likelihood_of_rows(
                 logits[row], exp_library, scale, rate, by_rate, gradients.logits[row]
             )
         if gradients.zi_logits.shape[0]:
-            gradients.zi_logits[row] = by_zi
+            copy_section(by_zi, 0, gradients.zi_logits[row])
 
 
 @compiled

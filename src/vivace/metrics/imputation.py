@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, stats
+from scipy import sparse
 from scipy.special import gammaln
 
 from vivace.errors import InvalidArgumentError, missing_key
@@ -124,6 +124,8 @@ def imputation_scores(
     all cells cannot reach; ``log_likelihood``: mean over entries of psi log p + (1 - psi) log(1 - p);
     ``log_likelihood_read``: multinomial log-likelihood per hidden read. Nats, higher is better.
     """
+    from scipy.stats import spearmanr  # slow to import
+
     psi = reads / totals
     p = np.clip(predicted, SMALLEST, 1 - SMALLEST)
     constant = np.ptp(predicted) == 0 or np.ptp(psi) == 0
@@ -135,7 +137,7 @@ def imputation_scores(
         "mae": float(np.abs(predicted - psi).mean()),
         "rmse": float(np.sqrt(np.square(predicted - psi).mean())),
         "pearson": np.nan if constant else float(np.corrcoef(predicted, psi)[0, 1]),
-        "spearman": np.nan if constant else float(stats.spearmanr(predicted, psi).statistic),
+        "spearman": np.nan if constant else float(spearmanr(predicted, psi).statistic),
         "within_junction": within_groups(predicted, psi, junction),
         "log_likelihood": float((psi * np.log(p) + (1 - psi) * np.log(1 - p)).mean()),
         "log_likelihood_read": float(read_likelihood / n_of_pair.sum()),

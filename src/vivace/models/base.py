@@ -33,7 +33,7 @@ from vivace.io import SavedModel, blamed_on, limited
 from vivace.models import files, spellings
 from vivace.models.device import pick_device, processes_of
 from vivace.models.door import arguments_of, behind_door, put_door
-from vivace.models.launch import has_to_start, train_in_processes
+from vivace.models.launch import to_start, train_in_processes
 from vivace.models.query import freeze_again
 from vivace.models.questions.parts import Part
 from vivace.models.registered import described
@@ -446,9 +446,9 @@ class BaseModel(ABC):
         processes: int | None = None,
         **fit_kwargs,
     ) -> None:
-        if has_to_start(processes):
+        if n := to_start(processes):
             given = {"options": options, "loss_kwargs": loss_kwargs, "seed": seed, "recipe": recipe}
-            train_in_processes(self, processes, train, validation, {**fit_kwargs, **given})
+            train_in_processes(self, n, train, validation, {**fit_kwargs, **given})
             return
         result = fit(
             self.module,

@@ -13,11 +13,10 @@ from vivace._types import Keys
 from vivace.analysis import deconvolution
 from vivace.analysis.latent import latent_distribution
 from vivace.data.columns import read_names, text_of
-from vivace.data.schema import Field, write_schema
-from vivace.data.setup import categorical_field, count_schema
-from vivace.errors import InvalidDataError, UnsupportedError
+from vivace.data.schema import write_schema
+from vivace.data.setup import count_schema, partly_known
 from vivace.models.base import BaseModel
-from vivace.models.questions import expression, groups, latent, quality
+from vivace.models.questions import expression, groups, kinds, latent, quality
 from vivace.modules.vaec import VAEC
 from vivace.train.recipes import fast_epochs
 
@@ -119,13 +118,16 @@ class CondSCVI(BaseModel):
     ) -> None:
         """Say which parts of an AnnData the model uses; kept under ``adata.uns["vivace"]``.
 
+        Without ``labels_key`` all cells are of one type.
+
         Parameters
         ----------
         adata
             Cells by genes, raw counts. Nothing but ``.uns["vivace"]`` is written.
-        batch_key, labels_key
-            Columns of ``adata.obs``; ``labels_key`` holds the cell types. Without it all cells are of
-            one type.
+        batch_key
+            Column of ``adata.obs`` with the batch.
+        labels_key
+            Column of ``adata.obs`` with the cell types, within which the model tells states apart.
         fine_labels_key
             Column of ``adata.obs`` with sub-types, for a classifier of states.
         layer
@@ -143,7 +145,9 @@ class CondSCVI(BaseModel):
         )
         fine = read_names(fine_labels_key=fine_labels_key)
         if fine_labels_key is not None:
-            schema = schema.with_field(fine_field(adata.obs, fine_labels_key, unlabeled_category))
+            schema = schema.with_field(
+                partly_known(adata.obs, fine_labels_key, unlabeled_category, "fine_labels_key")
+            )
         schema.setup_args.update(**fine, unlabeled_category=text_of(unlabeled_category))
         write_schema(adata, schema)
 
@@ -174,16 +178,10 @@ class CondSCVI(BaseModel):
     @property
     def labels(self) -> list[str]:
         """Cell types, in the order of their codes."""
-        return self._categories(Keys.LABELS) or ["all"]
+        field = self.schema.field(Keys.LABELS)
+        return list(field.categories[0]) if field and field.categories else ["all"]
 
-    @property
-    def fine_labels(self) -> list[str]:
-        """Sub-types without the unlabelled category; empty if none were registered."""
-        return self._categories(Keys.FINE_LABELS)[:-1]
-
-    def _categories(self, key: str) -> list[str]:
-        field = self.schema.field(key)
-        return list(field.categories[0]) if field and field.categories else []
+    fine_labels = property(kinds.fine_labels)
 
     # latent space -------------------------------------------------------------------------------
 
@@ -230,45 +228,7 @@ class CondSCVI(BaseModel):
 
     # types --------------------------------------------------------------------------------------
 
-    def predict(
-        self,
-        adata: Any = None,
-        indices: Any = None,
-        soft: bool = False,
-        batch_size: int | None = None,
-        use_posterior_mean: bool = True,
-    ) -> np.ndarray | pd.DataFrame:
-        """Sub-type of each cell.
-
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in :meth:`get_latent_representation`.
-        soft
-            Return probabilities.
-        use_posterior_mean
-            Of the state; otherwise one draw.
-
-        Returns
-        -------
-        (n,) names, or a DataFrame (n, fine labels) of probabilities.
-
-        Raises
-        ------
-        UnsupportedError
-            If the model was set up without fine labels.
-        """
-        if not self.fine_labels:
-            msg = "there are no sub-types to predict: pass fine_labels_key to setup_anndata"
-            raise UnsupportedError(msg)
-        cells = self._cells(adata)
-        shares = deconvolution.fine_probabilities(
-            self.module, self._loader(cells, indices, batch_size), use_mean=use_posterior_mean
-        )
-        if not soft:
-            return np.asarray(self.fine_labels, dtype=object)[shares.argmax(1)]
-        rows = self._rows(cells, indices)
-        return pd.DataFrame(shares, cells.obs_names[rows], self.fine_labels)
+    predict = kinds.predict
 
     def confusion_coarse_celltypes(
         self, adata: Any = None, indices: Any = None, batch_size: int | None = None
@@ -373,14 +333,3 @@ class CondSCVI(BaseModel):
 
     get_elbo = quality.get_elbo
     get_reconstruction_error = quality.get_reconstruction_error
-
-
-def fine_field(obs: pd.DataFrame, column: str, unlabeled: str) -> Field:
-    """Fine labels whose last category is the unlabelled one, whether or not it occurs."""
-    field = categorical_field(obs, Keys.FINE_LABELS, [column], "fine_labels_key")
-    unlabeled = text_of(unlabeled)
-    known = tuple(c for c in field.categories[0] if c != unlabeled)
-    if not known:
-        msg = f'fine_labels_key="{column}" holds nothing but "{unlabeled}"; at least one label is needed'
-        raise InvalidDataError(msg)
-    return Field(Keys.FINE_LABELS, "categorical", (column,), ((*known, unlabeled),))

@@ -64,5 +64,6 @@ def read_model(
 
 def placed(model: Model, accelerator: str, device: str | int) -> Model:
     """The model on the device that ``accelerator`` and ``device``, a number, name."""
-    model.to_device(pick_device(accelerator, device if isinstance(device, str) else [device]))
+    devices: Any = device if device == "auto" else [device]
+    model.to_device(pick_device(accelerator, devices))
     return model

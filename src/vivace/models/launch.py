@@ -31,8 +31,8 @@ NUMBER = "pid"
 WORK = "import sys; from vivace.models.launch import work; work(sys.argv[1])"
 
 
-def has_to_start(processes: int | None) -> bool:
-    """Whether ``devices`` asks for processes that no launcher has started.
+def to_start(processes: int | None) -> int:
+    """How many processes ``devices`` asks for that no launcher has started; 0 if none has to be.
 
     Raises
     ------
@@ -41,14 +41,14 @@ def has_to_start(processes: int | None) -> bool:
 
     Examples
     --------
-    >>> has_to_start(None), has_to_start(1), has_to_start(2)
-    (False, False, True)
+    >>> to_start(None), to_start(1), to_start(2)
+    (0, 0, 2)
     """
-    if processes in (None, 1):
-        return False
+    if processes is None or processes == 1:
+        return 0
     there = launched()
     if there == 1:
-        return True
+        return processes
     here = int(os.environ.get("LOCAL_WORLD_SIZE", there))
     if processes != here:
         msg = (
@@ -56,7 +56,7 @@ def has_to_start(processes: int | None) -> bool:
             "devices out"
         )
         raise InvalidArgumentError(msg)
-    return False
+    return 0
 
 
 def train_in_processes(
@@ -98,7 +98,8 @@ def _write_job(path: Path, job: Any, n: int) -> None:
     except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
         msg = (
             f"devices={n}: the cells or the model cannot be handed to other processes ({error}). Leave "
-            f"devices out and run: torchrun --nproc-per-node {n} YOUR_SCRIPT.py"
+            f"devices out and run: torchrun --nproc-per-node {n} YOUR_SCRIPT.py, or, in the shell, "
+            f"torchrun --nproc-per-node {n} --no-python vivace fit ..."
         )
         raise InvalidArgumentError(msg) from error
 
@@ -126,6 +127,7 @@ def _run(command: list[str], n: int, number: Path) -> None:
     finally:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 def _take(model: Any, folder: Path, n: int) -> None:

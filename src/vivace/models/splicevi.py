@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
-from scipy.stats import beta
 
 from vivace._settings import settings
 from vivace._types import Keys
@@ -639,11 +638,7 @@ return_mean, return_numpy
             use_mean=False,
             transform_batch=self._batch_codes(transform_batch),
         )
-        mean = found["psi"].clip(1e-9, 1 - 1e-9)
-        variance = np.minimum(found["variance"], mean * (1 - mean) * (1 - 1e-9))
-        weight = mean * (1 - mean) / np.maximum(variance, 1e-12) - 1
-        ends = [(1 - level) / 2, (1 + level) / 2]
-        lower, upper = (beta.ppf(end, mean * weight, (1 - mean) * weight) for end in ends)
+        lower, upper = splicing.beta_interval(found["psi"], found["variance"], level)
         return pd.DataFrame(
             {
                 "cell": self._cells(adata).obs_names[cells],

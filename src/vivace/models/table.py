@@ -5,36 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vivace import models
 from vivace._settings import own_session
 from vivace.errors import ModelFileError, nearest
 from vivace.io.import_scvi import import_parts
 from vivace.models import files
 from vivace.models.base import BaseModel
-from vivace.models.condscvi import CondSCVI
-from vivace.models.contrastivevi import ContrastiveVI
-from vivace.models.destvi import DestVI
-from vivace.models.joint_embedding import JointEmbeddingSCVI
-from vivace.models.scvi import SCVI
-from vivace.models.splicevi import SPLICEVI
-from vivace.models.sysvi import SysVI
 
-__all__ = [
-    "MODELS",
-    "SCVI",
-    "SPLICEVI",
-    "CondSCVI",
-    "ContrastiveVI",
-    "DestVI",
-    "JointEmbeddingSCVI",
-    "SysVI",
-    "import_model",
-    "load",
-]
-
-MODELS: dict[str, type[BaseModel]] = {
-    model.__name__: model
-    for model in (SCVI, JointEmbeddingSCVI, CondSCVI, DestVI, ContrastiveVI, SysVI, SPLICEVI)
-}
+MODELS: dict[str, type[BaseModel]] = {name: getattr(models, name) for name in models.HOMES}
 """Class name to class."""
 
 

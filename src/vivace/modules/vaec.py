@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 from torch.distributions import Normal
-from torch.nn import functional as F
 
-from vivace._ranks import sum_of_parts
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, check_choice, nearest
 from vivace.kernels import log1p_counts, row_sums
 from vivace.likelihoods import NegativeBinomial
 from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.modules.labels import classification_terms
 from vivace.nn import Encoder, FCLayers, standard_normal_divergence
 
 PRIORS = ("normal", "mog")
@@ -314,17 +313,10 @@ class VAEC(BaseModule):
         per_cell = reconstruction + kl_weight * kl
         classification: dict[str, Any] = {}
         if self.classifier is not None:
-            logits, truth = self.classify(qz.loc, y), tensors[Keys.FINE_LABELS].flatten().long()
-            known = truth < logits.shape[-1]
-            cross_entropy = F.cross_entropy(logits[known], truth[known], reduction="sum")
-            n_known = sum_of_parts(known.sum()).clamp(min=1)
-            term = classification_ratio * sum_of_parts(cross_entropy) / n_known
-            per_cell = per_cell + term
-            classification = {
-                "classification_loss": term,
-                "logits": logits,
-                "true_labels": truth.unsqueeze(-1),
-            }
+            classification = classification_terms(
+                self.classify(qz.loc, y), tensors[Keys.FINE_LABELS], classification_ratio
+            )
+            per_cell = per_cell + classification["classification_loss"]
         return LossOutput(
             loss=(self.ct_weight[y.flatten()] * per_cell).mean(),
             reconstruction_loss=reconstruction,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from vivace.errors import ModelFileError
 from vivace.runs.layout import MODEL, SUMMARY, SUMMARY_KEYS, TABLES, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Run:
@@ -83,9 +84,11 @@ class Run:
         """
         if not self.has(table):
             return None
+        from pandas import read_csv  # slow to import
+
         path = self.folder / TABLES / table.file
         try:
-            content = pd.read_csv(path, index_col=0)
+            content = read_csv(path, index_col=0)
         except (OSError, ValueError) as error:
             msg = f'"{path}" cannot be read as a table ({error})'
             raise ModelFileError(msg) from error

@@ -13,7 +13,7 @@ from vivace.data.sources.normalise import TARGET
 from vivace.models.destvi import DestVI
 from vivace.runs import layout
 from vivace.runs.write import write_table
-from vivace.tables.counts import counts, row_sums
+from vivace.tables.counts import row_sums
 
 PLACE = "spatial"
 """Key of ``obsm`` with the coordinates of spots."""
@@ -80,28 +80,39 @@ def marker_table(model: DestVI, proportions: pd.DataFrame, n: int = N_MARKERS) -
     logarithm of the gene's counts per 10,000 and the type's proportion; ``together``, the same for the
     sum of the type's markers.
     """
-    profiles = np.maximum(type_profiles(model.module), 1e-12)  # (C, G)
-    matrix = counts(model, np.arange(model._cells().n_cells))
-    totals = np.maximum(row_sums(matrix), 1)
+    chosen = markers_of(np.maximum(type_profiles(model.module), 1e-12), n)
+    used, totals = np.unique(np.concatenate([genes for genes, _ in chosen])), []
+    counted = []  # of the markers alone: spots may lie on disk
+    for block in model._cells().blocks(np.arange(len(proportions))):
+        totals.append(row_sums(block))
+        of_markers = block[:, used]
+        counted.append(of_markers.toarray() if hasattr(of_markers, "toarray") else of_markers)
+    per_total = TARGET / np.maximum(np.concatenate(totals), 1)
+    levels = np.concatenate(counted).astype(float) * per_total[:, None]
     tables = []
-    for c, label in enumerate(proportions.columns):
-        highest = np.delete(profiles, c, axis=0).max(axis=0) if len(profiles) > 1 else 1.0
-        fold = np.log2(profiles[c] / highest)
-        genes = np.argsort(-profiles[c] * fold, kind="stable")[:n]
-        genes = genes[fold[genes] > 0]
-        of_genes = matrix[:, genes]
-        of_genes = of_genes.toarray() if hasattr(of_genes, "toarray") else of_genes
-        level = TARGET * np.asarray(of_genes, dtype=float) / totals[:, None]
-        share = proportions[label].to_numpy()
+    for label, (genes, fold) in zip(proportions.columns, chosen, strict=True):
+        level, share = levels[:, np.searchsorted(used, genes)], proportions[label].to_numpy()
         table = {
             "type": label,
             "gene": model.var_names[genes],
-            "log2_fold": fold[genes],
+            "log2_fold": fold,
             "correlation": [pearson(np.log1p(gene), share) for gene in level.T],
             "together": pearson(np.log1p(level.sum(axis=1)), share),
         }
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)
+
+
+def markers_of(profiles: np.ndarray, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Markers of each type and their log2 folds, from decoded expression (C, G)."""
+    found = []
+    for c in range(len(profiles)):
+        highest = np.delete(profiles, c, axis=0).max(axis=0) if len(profiles) > 1 else 1.0
+        fold = np.log2(profiles[c] / highest)
+        genes = np.argsort(-profiles[c] * fold, kind="stable")[:n]
+        genes = genes[fold[genes] > 0]
+        found.append((genes, fold[genes]))
+    return found
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,20 +14,46 @@ from torch import nn
 
 from vivace._files import save_tensors
 from vivace.errors import TrainingError
-from vivace.train.history import History
+from vivace.train.history import EpochMetrics, History
 from vivace.train.options import TrainOptions
 from vivace.train.stopping import BestSoFar
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
+"""1 wherever nothing new is in the file: a version that is older reads it."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands after an epoch."""
+    """Where a run stands.
+
+    Attributes
+    ----------
+    next_epoch
+        The epoch that comes next, or that is under way.
+    steps_done, metrics
+        Of that epoch, and its sums so far.
+    """
 
     next_epoch: int
     history: History
     best: BestSoFar
+    steps_done: int = 0
+    metrics: EpochMetrics | None = None
+
+
+class Timer:
+    """Tells when some minutes have passed; never, for None."""
+
+    def __init__(self, minutes: float | None):
+        self._seconds = math.inf if minutes is None else 60 * minutes
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether they have, since it was last due."""
+        if time.monotonic() - self._last < self._seconds:
+            return False
+        self._last = time.monotonic()
+        return True
 
 
 def save_checkpoint(
@@ -45,12 +72,15 @@ def save_checkpoint(
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
     meta = {
-        "version": CHECKPOINT_VERSION,
+        "version": CHECKPOINT_VERSION if progress.steps_done else 1,
         "next_epoch": progress.next_epoch,
         "history": progress.history.records,
         "best": [_finite(progress.best.value), progress.best.epoch],
         "options": asdict(options),
     }
+    if progress.metrics is not None:
+        tensors["epoch.sums"], meta["epoch"] = progress.metrics.state()
+        meta["steps_done"] = progress.steps_done
     save_tensors(tensors, path, {"vivace": json.dumps(meta)})
 
 
@@ -85,7 +115,11 @@ def load_checkpoint(
         torch.cuda.set_rng_state(tensors["rng.cuda"])
     value, epoch = meta["best"]
     best = BestSoFar(math.inf if value is None else value, epoch, _part(tensors, "best.") or None)
-    return Progress(meta["next_epoch"], History(meta["history"]), best)
+    metrics = None
+    if "epoch" in meta:
+        metrics = EpochMetrics.of(tensors["epoch.sums"], meta["epoch"], module)
+    history = History(meta["history"])
+    return Progress(meta["next_epoch"], history, best, meta.get("steps_done", 0), metrics)
 
 
 def _finite(value: float) -> float | None:
@@ -111,7 +145,7 @@ def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def _check_options(saved: dict, now: dict, path: str | Path) -> None:
-    free = ("checkpoint_every_n_epochs",)
+    free = ("checkpoint_every_n_epochs", "checkpoint_every_n_minutes")
     saved = asdict(TrainOptions()) | saved  # an older checkpoint lacks options that came since
     differ = [k for k in now if k not in free and saved.get(k) != now[k]]
     if differ:

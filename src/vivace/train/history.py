@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
-from vivace._ranks import ALONE, Ranks
+from vivace._ranks import ALONE, Ranks, n_parts
 from vivace.modules.base import LossOutput
 from vivace.train.ranks import gather
 
@@ -19,21 +21,42 @@ class EpochMetrics:
         self._names: list[str] = []
         self._sums: torch.Tensor | float = 0.0
         self._n_obs = 0
-        self._n_batches = 0
+        self._n_batches = 0.0
+
+    def state(self) -> tuple[torch.Tensor, dict[str, Any]]:
+        """The sums, and what they are of; at least one minibatch was added."""
+        assert isinstance(self._sums, torch.Tensor)
+        facts = {"names": self._names, "n_obs": self._n_obs, "n_batches": self._n_batches}
+        return self._sums, facts
+
+    @classmethod
+    def of(cls, sums: torch.Tensor, facts: dict[str, Any], module: nn.Module) -> EpochMetrics:
+        """Go on from what :meth:`state` answered, where the module lies."""
+        metrics = cls()
+        metrics._sums = sums.to(next(module.parameters()).device)
+        metrics._names = list(facts["names"])
+        metrics._n_obs, metrics._n_batches = int(facts["n_obs"]), float(facts["n_batches"])
+        return metrics
 
     @torch.no_grad()
     def add(self, losses: LossOutput) -> None:
         """Add a minibatch, with the same terms as all others; stays on the device."""
         n = losses.n_obs_minibatch
         self._n_obs += n
-        self._n_batches += 1
+        loss, kl_global, share = losses.loss, losses.kl_global_sum, 1 / n_parts()
+        self._n_batches += share
+        if share < 1:  # all parts together count as one
+            loss, kl_global = share * loss, share * kl_global
         terms = {
-            "loss": losses.loss,
+            "loss": loss,
             "reconstruction_loss": losses.reconstruction_loss_sum,
             "kl_local": losses.kl_local_sum,
-            "kl_global": losses.kl_global_sum,
+            "kl_global": kl_global,
         }
-        for name, value in losses.extra_metrics.items():
+        extra = dict(losses.extra_metrics)
+        if losses.classification_loss is not None:
+            extra["classification_loss"] = losses.classification_loss
+        for name, value in extra.items():
             if value.dim() == 0:
                 terms[f"extra:{name}"] = value * n
         self._names = list(terms)
@@ -45,7 +68,7 @@ class EpochMetrics:
         Of the minibatches of all processes, for which all of them have to ask.
         """
         if ranks.size > 1:
-            self._join(ranks)
+            return self.of_all(ranks).result(mode, n_train)
         if not isinstance(self._sums, torch.Tensor):  # no minibatch
             return {}
         sums = dict(zip(self._names, self._sums.tolist(), strict=True))  # the one sync
@@ -65,15 +88,19 @@ class EpochMetrics:
                 metrics[f"{name.removeprefix('extra:')}_{mode}"] = value / self._n_obs
         return metrics
 
-    def _join(self, ranks: Ranks) -> None:
-        """Take the sums of all processes for one's own; one that had no minibatch takes part."""
+    def of_all(self, ranks: Ranks) -> EpochMetrics:
+        """The sums of all processes; one that had no minibatch takes part. A collective call."""
+        if ranks.size == 1:
+            return self
         own = self._sums.double().cpu() if isinstance(self._sums, torch.Tensor) else None
         found = gather(ranks, (self._names, own, self._n_obs, self._n_batches))
-        names, sums, n_obs, n_batches = zip(
-            *(one for one in found if one[1] is not None), strict=True
-        )
-        self._names, self._sums = names[0], torch.stack(sums).sum(0)
-        self._n_obs, self._n_batches = sum(n_obs), sum(n_batches)
+        with_cells = [one for one in found if one[1] is not None]
+        whole = EpochMetrics()
+        if with_cells:
+            names, sums, n_obs, n_batches = zip(*with_cells, strict=True)
+            whole._names, whole._sums = names[0], torch.stack(sums).sum(0)
+            whole._n_obs, whole._n_batches = sum(n_obs), sum(n_batches)
+        return whole
 
 
 class History:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from vivace._ranks import ALONE, Ranks, minibatches_divided
 from vivace._settings import own_session, seeded
 from vivace.errors import TrainingError, VivaceError
 from vivace.modules.base import BaseModule, LossOutput, to_device
-from vivace.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from vivace.train.checkpoint import Progress, Timer, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
 from vivace.train.history import EpochMetrics, History
 from vivace.train.monitor import check_monitor, check_needs_none_held_out
@@ -23,7 +24,7 @@ from vivace.train.norms import batch_norm_momentum, norms_over_all_parts
 from vivace.train.optimizer import forget_gradients, make_optimizer, take_step
 from vivace.train.options import TrainOptions
 from vivace.train.precision import autocast, warn_of_slow_precision
-from vivace.train.progress import progress_bar
+from vivace.train.progress import Show, progress_bar
 from vivace.train.ranks import Exchange, begin, join, left_on_error, seed_draws
 from vivace.train.result import TrainResult
 from vivace.train.schedule import FACTORS, reduction
@@ -40,7 +41,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, epoch: int) -> Iterator[Any]: ...
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]: ...
 
 
 @own_session()
@@ -110,25 +111,30 @@ def fit(
     check_monitor("lr_scheduler_metric", options, module, streams, loss_kwargs)
     warn_of_slow_precision(options.precision, module.device)
     optimizer = make_optimizer(module, options)
-    start, history, best = 0, History() if history is None else history, BestSoFar()
-    n_before = history.n_epochs  # of earlier training
+    state = Progress(0, History() if history is None else history, BestSoFar())
     stopped = "finished"
     momentum = batch_norm_momentum(module, options.batch_norm_momentum)
     with left_on_error(ranks), momentum, seeded(seed), Interrupt(ranks) as interrupt:
         if resume is not None:
             state = load_checkpoint(resume, module, optimizer, options)
-            start, history, best = state.next_epoch, state.history, state.best
-            n_before = history.n_epochs - start
-        facts = {"seed": seed, "loss_kwargs": loss_kwargs, "epochs done": start}
+        start, history, best = state.next_epoch, state.history, state.best
+        n_before = history.n_epochs - start  # of earlier training
+        done = (start, state.steps_done)
+        facts = {"seed": seed, "loss_kwargs": loss_kwargs, "epochs and steps done": done}
         train, validation = begin(ranks, module, train, validation, options, facts)
-        trainer = Trainer(
-            module, train, optimizer, options, loss_kwargs, interrupt, ranks=ranks, seed=seed
-        )
-        with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as on_epoch:
+
+        def keep(epoch: int, steps_done: int = 0, metrics: EpochMetrics | None = None) -> None:
+            if checkpoint is not None and ranks.writes:
+                now = Progress(epoch, history, best, steps_done, metrics)
+                save_checkpoint(checkpoint, module, optimizer, now, options)
+
+        trainer = Trainer(module, train, optimizer, options, loss_kwargs, interrupt, ranks, seed)
+        with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as show:
+            trainer.keep, trainer.show = keep, show
             for epoch in range(start, options.max_epochs):
                 watched = history.since(n_before, options.lr_scheduler_metric)
                 trainer.lr_share = reduction(options, epoch, watched)
-                metrics = trainer.epoch(epoch)
+                metrics = trainer.epoch(epoch, state if epoch == start else None)
                 if trainer.stopping:
                     stopped = "interrupted"
                     break
@@ -136,11 +142,9 @@ def fit(
                     metrics |= trainer.evaluate(validation, metrics["kl_weight"])
                 history.add(n_before + epoch, metrics)
                 best.update(metrics.get(options.early_stopping_monitor), epoch, module, options)
-                on_epoch(epoch, metrics)
-                due = (epoch + 1) % options.checkpoint_every_n_epochs == 0
-                if checkpoint is not None and due and ranks.writes:
-                    now = Progress(epoch + 1, history, best)
-                    save_checkpoint(checkpoint, module, optimizer, now, options)
+                show(epoch + 1, metrics)
+                if (epoch + 1) % options.checkpoint_every_n_epochs == 0:
+                    keep(epoch + 1)
                 if best.is_stale(epoch, options):
                     stopped = "early stopping"
                     break
@@ -167,14 +171,18 @@ class Trainer:
     options: TrainOptions
     loss_kwargs: dict[str, Any]
     interrupt: Interrupt
-    last_finite: float = math.nan
     ranks: Ranks = ALONE
     seed: int = 0
+    last_finite: float = math.nan
+    keep: Callable[[int, int, EpochMetrics], None] | None = None
+    show: Show | None = None
     exchange: Exchange | None = field(init=False, default=None)
     lr_share: float = field(init=False, default=1.0)
 
     def __post_init__(self):
         self.device = self.module.device
+        every = self.options.checkpoint_every_n_minutes
+        self.timer = Timer(every if self.ranks.writes else None)
         self.n_steps = self.options.max_epochs * len(self.batches)
         self.captured = CapturedStep(self) if self.options.cuda_graphs else None
         if self.ranks.size > 1:
@@ -186,19 +194,21 @@ class Trainer:
         """Whether Ctrl-C was pressed, here or, as all agree, anywhere."""
         return self.interrupt.requested if self.exchange is None else self.exchange.stop
 
-    def epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the training cells; returns its metrics.
+    def epoch(self, epoch: int, under_way: Progress | None = None) -> dict[str, float]:
+        """One pass over the training cells, or what is left of one; returns its metrics.
 
         If the loss stops being finite, cells can no longer be read, or a second Ctrl-C breaks a step,
         the weights of the start of the epoch are put back.
         """
+        done = under_way.steps_done if under_way else 0
+        metrics = under_way.metrics if under_way and self.ranks.writes else None
         good = [tensor.detach().clone() for tensor in self._state()]
         try:
             if self.exchange is None:
-                return self._pass(epoch)
-            seed_draws(self.ranks, self.seed, epoch)
+                return self._pass(epoch, done, metrics or EpochMetrics())
+            seed_draws(self.ranks, self.seed, epoch, done)
             with norms_over_all_parts(self.module), minibatches_divided(self.ranks):
-                return self._pass(epoch)
+                return self._pass(epoch, done, metrics or EpochMetrics())
         except (VivaceError, KeyboardInterrupt):
             for tensor, value in zip(self._state(), good, strict=True):
                 tensor.detach().copy_(value)
@@ -209,31 +219,35 @@ class Trainer:
         """Weights and buffers as they lie in memory; a state dict turns some of them round."""
         return [*self.module.parameters(), *self.module.buffers()]
 
-    def _pass(self, epoch: int) -> dict[str, float]:
+    def _pass(self, epoch: int, done: int, metrics: EpochMetrics) -> dict[str, float]:
         self.module.train()
-        metrics = EpochMetrics()
         kl_weight = self.options.max_kl_weight
         first = epoch * len(self.batches)
-        for step, batch in enumerate(self._stream(epoch), start=first):
+        for step, batch in enumerate(self._stream(epoch, done), start=first + done):
             if self.stopping:
                 break
             kl_weight = self.options.kl_weight(epoch, step, self.n_steps)
             losses = self.step(batch, step, kl_weight)
             if self.exchange is not None:
                 self._check_finite(self.exchange.loss, epoch, step)
-            elif (
-                self.device.type == "cpu"
-            ):  # elsewhere looking at the loss would wait for the device
+            elif self.device.type == "cpu":  # elsewhere looking would wait for the device
                 self._check_finite(losses.loss.item(), epoch, step)
             metrics.add(losses)
+            if self.show is not None:
+                self.show((step + 1) / len(self.batches), None)
+            due = self.timer.is_due() if self.exchange is None else self.exchange.due
+            if self.keep is not None and due:
+                self.keep(epoch, step + 1 - first, metrics.of_all(self.ranks))
         result = metrics.result("train", self.batches.n_obs, self.ranks)
         if result:
             self._check_finite(result["train_loss"], epoch, first + len(self.batches) - 1)
         return {**result, "kl_weight": kl_weight}
 
-    def _stream(self, epoch: int) -> Iterator[Any]:
-        """Minibatches, or only their rows where the cells lie on the device already."""
-        return self.batches.epoch(epoch) if self.captured is None else self.captured.rows_of(epoch)
+    def _stream(self, epoch: int, first: int) -> Iterator[Any]:
+        """Minibatches from one on, or only their rows where the cells lie on the device already."""
+        if self.captured is None:
+            return self.batches.epoch(epoch, first)
+        return islice(self.captured.rows_of(epoch), first, None)
 
     def step(self, batch: Any, step: int, kl_weight: float) -> LossOutput:
         """One step of the schedule on a minibatch, or on its rows."""
@@ -254,7 +268,7 @@ class Trainer:
         if self.exchange is None:
             losses.loss.backward()
         else:
-            self.exchange.backward(losses.loss, self.interrupt.requested)
+            self.exchange.backward(losses.loss, self.interrupt.requested, self.timer.is_due())
         if self.options.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options.max_grad_norm)
         take_step(self.optimizer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from vivace import _hooks
@@ -14,7 +16,7 @@ def make_optimizer(module: BaseModule, options: TrainOptions) -> torch.optim.Opt
     groups = module.parameter_groups(options.lr, options.weight_decay)
     for group in groups:
         group["peak_lr"] = group["lr"]
-    kind = torch.optim.AdamW if options.optimizer == "AdamW" else torch.optim.Adam
+    kind: Any = _hooks.without_compiler(getattr(torch.optim, options.optimizer))
     return kind(groups, eps=options.eps, fused=True, capturable=options.cuda_graphs)
 
 

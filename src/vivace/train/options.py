@@ -73,6 +73,8 @@ class TrainOptions:
         How often to evaluate the held-out cells.
     checkpoint_every_n_epochs
         How often a checkpoint is written, where a place for it is given.
+    checkpoint_every_n_minutes
+        How often besides, within an epoch that takes long.
     precision
         "float32", or "bf16" for matrix products in bfloat16.
     cuda_graphs
@@ -120,6 +122,7 @@ class TrainOptions:
     keep_best: bool = False
     check_val_every_n_epoch: int = 1
     checkpoint_every_n_epochs: int = 1
+    checkpoint_every_n_minutes: float | None = None
     precision: str = "float32"
     cuda_graphs: bool = False
 

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-OnEpoch = Callable[[int, dict[str, float]], None]
+Show = Callable[[float, dict[str, float] | None], None]
 
 
 @contextmanager
-def progress_bar(n_epochs: int, first: int, *, show: bool) -> Iterator[OnEpoch]:
-    """Yields a function to call after each epoch with its number and metrics."""
+def progress_bar(n_epochs: int, first: int, *, show: bool) -> Iterator[Show]:
+    """Yields a function to call with the epochs that are done, parts included, and metrics after each."""
     if not show or not sys.stderr.isatty():
-        yield lambda epoch, metrics: None
+        yield lambda done, metrics: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -38,10 +38,13 @@ def progress_bar(n_epochs: int, first: int, *, show: bool) -> Iterator[OnEpoch]:
     with bar:
         task = bar.add_task("train", total=n_epochs, completed=first, note="")
 
-        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        def update(done: float, metrics: dict[str, float] | None) -> None:
+            bar.update(task, completed=done)
+            if metrics is None:
+                return
             note = f"loss {metrics.get('elbo_train', float('nan')):.1f}"
             if "elbo_validation" in metrics:
                 note += f"  held-out {metrics['elbo_validation']:.1f}"
-            bar.update(task, completed=epoch + 1, note=note)
+            bar.update(task, note=note)
 
-        yield on_epoch
+        yield update

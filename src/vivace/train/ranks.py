@@ -203,10 +203,11 @@ def content_of(minibatch: Any) -> list[Any]:
     return facts
 
 
-def seed_draws(ranks: Ranks, seed: int, epoch: int) -> None:
-    """Let every process draw by itself: from the seed, its number and the epoch."""
+def seed_draws(ranks: Ranks, seed: int, epoch: int, done: int = 0) -> None:
+    """Let every process draw by itself: from the seed, its number, the epoch and the steps done of it."""
     if ranks.size > 1:
-        words = np.random.SeedSequence((seed, ranks.rank, epoch)).generate_state(1, np.uint64)
+        key = (seed, ranks.rank, epoch, done)
+        words = np.random.SeedSequence(key).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))
 
 
@@ -296,31 +297,32 @@ class Exchange:
         Those that are trained.
     loss
         Of the whole last minibatch.
-    stop
-        Whether training ends after it, on all processes alike.
+    stop, due
+        Whether training ends after it, and whether a checkpoint is due, on all processes alike.
     """
 
     ranks: Ranks
     parameters: Sequence[nn.Parameter]
     loss: float = float("nan")
     stop: bool = False
+    due: bool = False
     _flat: torch.Tensor = field(init=False)
 
     def __post_init__(self):
         like = self.parameters[0]
         self._sizes = [p.numel() for p in self.parameters]
-        self._flat = like.new_empty(sum(self._sizes) + 2 + len(self._sizes), requires_grad=False)
+        self._flat = like.new_empty(sum(self._sizes) + 3 + len(self._sizes), requires_grad=False)
 
-    def backward(self, loss: torch.Tensor, wants_to_stop: bool) -> None:
+    def backward(self, loss: torch.Tensor, stop: bool = False, due: bool = False) -> None:
         """``loss.backward()`` of the whole minibatch, whose part has this loss; a collective call."""
         share = loss / self.ranks.size
         share.backward()
-        self._put_together(share.detach(), wants_to_stop)
+        self._put_together(share.detach(), (stop, due))
 
     @torch.no_grad()
-    def _put_together(self, share: torch.Tensor, wants_to_stop: bool) -> None:
+    def _put_together(self, share: torch.Tensor, wishes: tuple[bool, bool]) -> None:
         grads = [p.grad for p in self.parameters]
-        facts = [float(wants_to_stop), *(float(g is not None) for g in grads)]
+        facts = [float(fact) for fact in (*wishes, *(g is not None for g in grads))]
         pieces = [
             p.new_zeros(n) if g is None else g.reshape(-1).to(self._flat)
             for p, g, n in zip(self.parameters, grads, self._sizes, strict=True)
@@ -330,8 +332,8 @@ class Exchange:
         )
         add_up(self._flat)
         n = sum(self._sizes)
-        self.loss, stop, *have = self._flat[n:].tolist()
-        self.stop = stop > 0
+        self.loss, stop, due, *have = self._flat[n:].tolist()
+        self.stop, self.due = stop > 0, due > 0
         parts = self._flat[:n].split(self._sizes)
         for parameter, has, part in zip(self.parameters, have, parts, strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype) if has else None

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
@@ -59,7 +60,7 @@ class Interrupt:
         self.requested = False
         self._deaf = ECHO if ranks.size > 1 else 0.0
         self._first = 0.0
-        self._previous = None
+        self._previous: Any = None
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():

@@ -39,8 +39,10 @@ class Layout:
 class Source(Protocol):
     """Anything that answers "these rows"."""
 
-    layout: Layout | None
-    """None in memory, where any order is as fast."""
+    @property
+    def layout(self) -> Layout | None:
+        """None in memory, where any order is as fast."""
+        ...
 
     @property
     def shape(self) -> tuple[int, int]:

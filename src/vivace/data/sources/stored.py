@@ -64,15 +64,30 @@ class Place:
 class Stored(Protocol):
     """A matrix in a file."""
 
-    place: Place
-    shape: tuple[int, int]
-    dtype: np.dtype
-    per_row: float
-    """Values that are stored of a row, on average."""
-    chunk: int
-    """Rows that are decoded together."""
-    dense: bool
-    """Whether its rows are answered as dense arrays."""
+    @property
+    def place(self) -> Place:
+        """Where it lies."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        ...
+
+    @property
+    def per_row(self) -> float:
+        """Values that are stored of a row, on average."""
+        ...
+
+    @property
+    def chunk(self) -> int:
+        """Rows that are decoded together."""
+        ...
+
+    @property
+    def dense(self) -> bool:
+        """Whether its rows are answered as dense arrays."""
+        ...
 
     def rows(self, start: int, stop: int, columns: np.ndarray | None) -> Rows:
         """Neighbouring rows; ``columns`` holds the stored column of each that is wanted, or -1."""
@@ -96,6 +111,28 @@ def open_stored(matrix: Any) -> Stored | None:
     if place is None:
         return None
     return StoredCsr(matrix, place) if is_sparse(matrix) else StoredDense(matrix, place)
+
+
+def reopened(place: Place) -> Stored:
+    """The reader of a matrix in a process that it was handed to."""
+    from anndata.io import sparse_dataset
+
+    with place.blamed():
+        found = opened(Path(place.file))[place.name.strip("/")]
+    stored = open_stored(sparse_dataset(found) if hasattr(found, "keys") else found)
+    assert stored is not None
+    return stored
+
+
+def opened(path: Path) -> Any:
+    """What is in an .h5ad file or a .zarr folder, to be read."""
+    if path.is_dir():
+        import zarr
+
+        return zarr.open_group(path, mode="r")
+    import h5py
+
+    return h5py.File(path, "r")
 
 
 def place_of(matrix: Any) -> Place | None:
@@ -132,7 +169,7 @@ class StoredCsr:
     def __init__(self, dataset: Any, place: Place):
         group = dataset.group
         self.place = place
-        self.shape = dataset.shape
+        self.shape: tuple[int, int] = dataset.shape
         if dataset.format != "csr":
             msg = (
                 f"{self.place.name} of {self.place.file} is kept by genes (CSC), so that every cell "
@@ -144,9 +181,11 @@ class StoredCsr:
             self._data, self._indices = group["data"], group["indices"]
             self._indptr = group["indptr"][...].astype(np.int64)
         self._check()
-        self.dtype = self._data.dtype
         self.per_row = int(self._indptr[-1]) / max(self.shape[0], 1)
         self.chunk = int(chunk_of(self._data) / max(self.per_row, 1)) or 1
+
+    def __reduce__(self) -> Any:
+        return reopened, (self.place,)
 
     def _check(self) -> None:
         n = int(self._indptr[-1]) if len(self._indptr) else -1
@@ -212,12 +251,15 @@ class StoredDense:
             msg = f"{self.place.name} must have two dimensions; found shape {tuple(array.shape)}"
             raise InvalidDataError(msg)
         check_numbers(array.dtype, self.place)
-        self._array, self.shape = array, tuple(map(int, array.shape))
-        self.dtype, self.per_row = array.dtype, float(self.shape[1])
+        self._array, self.shape = array, (int(array.shape[0]), int(array.shape[1]))
+        self.per_row = float(self.shape[1])
         self.chunk = int(array.chunks[0]) if array.chunks else 1
         with self.place.blamed():
             sample = self._array[:SAMPLE]
-        self.dense = np.count_nonzero(sample) > SPARSE_BELOW * sample.size
+        self.dense = bool(np.count_nonzero(sample) > SPARSE_BELOW * sample.size)
+
+    def __reduce__(self) -> Any:
+        return reopened, (self.place,)
 
     def rows(self, start: int, stop: int, columns: np.ndarray | None) -> Rows:
         with self.place.blamed(), np.errstate(over="ignore"):
