@@ -664,3 +664,19 @@ def test_15_densities_of_cells_under_each_sample(model, watch):
         model.differential_abundance(sample_key="nothing")
     with pytest.raises(vivace.errors.VivaceError, match="sample_key"):
         model.differential_abundance()
+
+
+@pytest.mark.parametrize("law", ["NegativeBinomial", "ZeroInflatedNegativeBinomial"])
+def test_22_values_that_are_no_counts_are_told_of_where_checks_are_asked_for(law: str):
+    from vivace import likelihoods
+
+    mu, theta = torch.tensor([2.0]), torch.tensor([1.0])
+    more = {} if law == "NegativeBinomial" else {"zi_logits": torch.tensor([0.0])}
+    make = getattr(likelihoods, law)
+    checked = make(mu, theta, **more, validate_args=True)
+    with pytest.warns(vivace.errors.FractionalCountsWarning, match="not whole numbers"):
+        checked.log_prob(torch.tensor([0.5]))
+    with pytest.raises(ValueError, match="support"):
+        checked.log_prob(torch.tensor([-1.0]))
+    make(mu, theta, **more).log_prob(torch.tensor([0.5]))
+    assert checked.log_prob(torch.tensor([3.0])).isfinite().all()
