@@ -333,7 +333,9 @@ def test_5_a_query_is_brought_into_order_in_place(halves, tmp_path):
     names = vivace.SCVI.prepare_query_anndata(new, str(folder), return_reference_var_names=True)
     assert names.equals(known.var_names)
     assert new.n_vars == 17
-    assert vivace.SCVI.prepare_query_anndata(new, folder, inplace=True) is None
+    with pytest.warns(vivace.errors.VivaceWarning, match="only 17 of the reference's 20 genes"):
+        assert vivace.SCVI.prepare_query_anndata(new, folder, inplace=True) is None
+    assert vivace.SCVI.prepare_query_anndata(new, folder, inplace=True) is None  # now in order
     assert new.var_names.equals(known.var_names)
     shared = before.var_names
     for found, was in (

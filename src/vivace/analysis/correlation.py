@@ -68,7 +68,7 @@ def correlations(values: np.ndarray, kind: str) -> np.ndarray:
     Examples
     --------
     >>> values = np.array([[1.0, 1.0], [2.0, 4.0], [3.0, 100.0]])
-    >>> correlations(values, "spearman")[0, 1].round(6)
+    >>> float(correlations(values, "spearman")[0, 1].round(6))
     1.0
     """
     if kind == "spearman":
