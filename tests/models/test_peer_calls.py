@@ -99,6 +99,15 @@ def test_2_data_are_saved_beside_the_model_and_found_again(name: str, tmp_path, 
     assert vivace.load(tmp_path, prefix="run1_", adata=False).adata is None
 
 
+@pytest.mark.parametrize("name", ["SCVI", "SPLICEVI"])
+def test_2_text_stays_text_in_the_data_that_are_saved(name: str, tmp_path, watch):
+    case = CASES[name]
+    data = case.data()
+    for part in getattr(data, "mod", {"": data}).values():
+        part.obs["free text"] = [f"cell {i % 7}" for i in range(data.n_obs)]
+    case.build(watch(data)).save(tmp_path, save_anndata=True)
+
+
 def test_2_a_model_saved_anew_without_data_does_not_find_the_old_ones(model, tmp_path):
     model.save(tmp_path, save_anndata=True)
     model.save(tmp_path, overwrite=True)
