@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from vivace._types import Minibatches
 from vivace.analysis.expression import decode
@@ -72,6 +71,8 @@ def correlations(values: np.ndarray, kind: str) -> np.ndarray:
     1.0
     """
     if kind == "spearman":
+        from scipy.stats import rankdata
+
         values = rankdata(values, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.corrcoef(values, rowvar=False, dtype=np.float64)
