@@ -99,6 +99,15 @@ def test_2_data_are_saved_beside_the_model_and_found_again(name: str, tmp_path, 
     assert vivace.load(tmp_path, prefix="run1_", adata=False).adata is None
 
 
+@pytest.mark.parametrize("name", ["SCVI", "SPLICEVI"])
+def test_2_text_stays_text_in_the_data_that_are_saved(name: str, tmp_path, watch):
+    case = CASES[name]
+    data = case.data()
+    for part in getattr(data, "mod", {"": data}).values():
+        part.obs["free text"] = [f"cell {i % 7}" for i in range(data.n_obs)]
+    case.build(watch(data)).save(tmp_path, save_anndata=True)
+
+
 def test_2_a_model_saved_anew_without_data_does_not_find_the_old_ones(model, tmp_path):
     model.save(tmp_path, save_anndata=True)
     model.save(tmp_path, overwrite=True)
@@ -333,7 +342,9 @@ def test_5_a_query_is_brought_into_order_in_place(halves, tmp_path):
     names = vivace.SCVI.prepare_query_anndata(new, str(folder), return_reference_var_names=True)
     assert names.equals(known.var_names)
     assert new.n_vars == 17
-    assert vivace.SCVI.prepare_query_anndata(new, folder, inplace=True) is None
+    with pytest.warns(vivace.errors.VivaceWarning, match="only 17 of the reference's 20 genes"):
+        assert vivace.SCVI.prepare_query_anndata(new, folder, inplace=True) is None
+    assert vivace.SCVI.prepare_query_anndata(new, folder, inplace=True) is None  # now in order
     assert new.var_names.equals(known.var_names)
     shared = before.var_names
     for found, was in (
@@ -664,3 +675,19 @@ def test_15_densities_of_cells_under_each_sample(model, watch):
         model.differential_abundance(sample_key="nothing")
     with pytest.raises(vivace.errors.VivaceError, match="sample_key"):
         model.differential_abundance()
+
+
+@pytest.mark.parametrize("law", ["NegativeBinomial", "ZeroInflatedNegativeBinomial"])
+def test_22_values_that_are_no_counts_are_told_of_where_checks_are_asked_for(law: str):
+    from vivace import likelihoods
+
+    mu, theta = torch.tensor([2.0]), torch.tensor([1.0])
+    more = {} if law == "NegativeBinomial" else {"zi_logits": torch.tensor([0.0])}
+    make = getattr(likelihoods, law)
+    checked = make(mu, theta, **more, validate_args=True)
+    with pytest.warns(vivace.errors.FractionalCountsWarning, match="not whole numbers"):
+        checked.log_prob(torch.tensor([0.5]))
+    with pytest.raises(ValueError, match="support"):
+        checked.log_prob(torch.tensor([-1.0]))
+    make(mu, theta, **more).log_prob(torch.tensor([0.5]))
+    assert checked.log_prob(torch.tensor([3.0])).isfinite().all()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from vivace._types import Minibatches
 from vivace.analysis.expression import decode
@@ -68,10 +67,12 @@ def correlations(values: np.ndarray, kind: str) -> np.ndarray:
     Examples
     --------
     >>> values = np.array([[1.0, 1.0], [2.0, 4.0], [3.0, 100.0]])
-    >>> correlations(values, "spearman")[0, 1].round(6)
+    >>> float(correlations(values, "spearman")[0, 1].round(6))
     1.0
     """
     if kind == "spearman":
+        from scipy.stats import rankdata
+
         values = rankdata(values, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.corrcoef(values, rowvar=False, dtype=np.float64)

@@ -11,6 +11,7 @@ from vivace._hooks import standard_gamma
 from vivace.kernels import count_log_likelihood
 from vivace.kernels.affine import Affine
 from vivace.likelihoods.rate import MAX_RATE, Rate, normalized
+from vivace.likelihoods.support import check_counts
 
 
 def nb_log_prob(x: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
@@ -124,8 +125,7 @@ class NegativeBinomial(Distribution):
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Elementwise log-probability in nats, (..., G); ``value`` dense, >= 0."""
-        if self._validate_args:
-            self._validate_sample(value)
+        check_counts(self, value)
         return nb_log_prob(value, self.mu, self.theta)
 
     def log_prob_sum(self, value: torch.Tensor) -> torch.Tensor:

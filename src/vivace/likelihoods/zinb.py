@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vivace.kernels import count_log_likelihood
 from vivace.kernels.affine import Affine, dense
 from vivace.likelihoods.negative_binomial import NegativeBinomial, nb_log_prob
+from vivace.likelihoods.support import check_counts
 
 
 class ZeroInflatedNegativeBinomial(Distribution):
@@ -112,8 +113,7 @@ class ZeroInflatedNegativeBinomial(Distribution):
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Elementwise log-probability in nats, (..., G); ``value`` dense, >= 0."""
-        if self._validate_args:
-            self._validate_sample(value)
+        check_counts(self, value)
         counts = nb_log_prob(value, self.mu, self.theta)
         # log sigmoid(pi) = -softplus(-pi), log(1 - sigmoid(pi)) = -softplus(pi)
         zero = torch.logaddexp(self.zi_logits, counts) - F.softplus(self.zi_logits)

@@ -196,7 +196,7 @@ def prepare_query_anndata(
         Return the names of the reference's genes instead, and do nothing.
     inplace
         Bring ``adata`` itself into order, with its other layers and tables, and return None. Entries of
-        ``varp`` are left out.
+        ``varp`` are left out. A warning says how many genes are missing.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def prepare_query_anndata(
     wanted = pd.Index(schema.var_names)
     if return_reference_var_names:
         return wanted
-    positions = _shared_positions(adata, wanted)
+    positions = _shared_positions(adata, wanted, warn_below=1.0 if inplace else FEW_GENES)
     fields = [field for field in schema.fields if field.kind == "matrix"]
     for field in fields:  # say what is wrong before anything is written
         read_matrix(adata, layer_of(field), field.expected, columns=positions[positions >= 0])
@@ -238,7 +238,7 @@ def reference_schema(reference: BaseModel | str | Path) -> Schema:
     return load_parts(reference).schema if isinstance(reference, str | Path) else reference.schema
 
 
-def _shared_positions(adata: Any, wanted: pd.Index) -> np.ndarray:
+def _shared_positions(adata: Any, wanted: pd.Index, warn_below: float) -> np.ndarray:
     """Positions of the reference's genes in the query, -1 where they are missing."""
     check_object(adata)
     positions = adata.var_names.get_indexer(wanted)
@@ -249,7 +249,7 @@ def _shared_positions(adata: Any, wanted: pd.Index) -> np.ndarray:
             f'names, such as "{wanted[0]}"? adata has "{adata.var_names[0]}"'
         )
         raise InvalidDataError(msg)
-    if n_shared < FEW_GENES * len(wanted):
+    if n_shared < warn_below * len(wanted):
         warnings.warn(
             f"only {n_shared} of the reference's {len(wanted)} genes are in adata; the others "
             "count as zero",

@@ -23,8 +23,9 @@ def described(schema: Schema) -> pd.DataFrame:
     Examples
     --------
     >>> field = Field("batch", "categorical", ("study",), (("a", "b"),))
-    >>> described(Schema("SCVI", (), (field,), {})).loc["batch"].tolist()
-    ['adata.obs["study"]', 2, 'a, b']
+    >>> table = described(Schema("SCVI", (), (field,), {}))
+    >>> table.loc["batch", "where"], table.loc["batch", "names"]
+    ('adata.obs["study"]', 'a, b')
     """
     rows = [(field.key, *row) for field in schema.fields for row in _rows(field)]
     table = pd.DataFrame(rows, columns=["field", "where", "categories", "names"])
