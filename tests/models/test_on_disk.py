@@ -11,6 +11,7 @@ from typing import Any
 import anndata
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
@@ -207,6 +208,15 @@ def test_splicing_is_learned_from_disk_as_from_memory(
     same = vivace.load(tmp_path / "model", data)
     assert [*stored.obs_names] == [*data.obs_names]
     np.testing.assert_allclose(case.latent(model), case.latent(same), rtol=1e-5, atol=1e-6)
+    pd.testing.assert_frame_equal(
+        *(
+            m.differential_splicing(
+                idx1=range(40), n_samples_overall=50, norm_splicing_function="dm_posterior_mean"
+            )
+            for m in (model, same)
+        ),
+        rtol=1e-4,
+    )
     some = [5, 2]
     np.testing.assert_array_equal(
         model.get_junction_counts(indices=some).toarray(),
