@@ -165,7 +165,7 @@ def fitted(name: str, data: Any) -> Any:
 
 
 def asked(model: Any, chance: Chance) -> str:
-    """Ask three questions at random, and save and load."""
+    """Ask three questions at random, map the cells as of another batch, and save and load."""
     names = [name for name in QUESTIONS if hasattr(model, name)]
     for name in chance.choice(names, 3):
         arguments = {
@@ -175,11 +175,27 @@ def asked(model: Any, chance: Chance) -> str:
         }
         with contextlib.suppress(VivaceError):
             getattr(model, name)(**arguments)
+    if hasattr(model, "load_query_data") and not mapped_well(model):
+        return "wrong: the query model lacks genes"
     with tempfile.TemporaryDirectory() as folder:
         loaded = vivace.load(model.save(folder), model.adata)
         if loaded.schema != model.schema:
             return "wrong: the schema that was loaded is another one"
     return "right"
+
+
+def mapped_well(model: Any) -> bool:
+    """Whether the model's cells, said to be of another batch, are mapped onto it, or refused."""
+    try:
+        query = model.adata.copy()
+    except ValueError:  # scipy stores numbers of this type, but does not copy them
+        return True
+    for name in {"batch", "system"} & set(query.obs):
+        query.obs[name] = "another"
+    try:
+        return set(model.var_names) <= set(type(model).load_query_data(query, model).var_names)
+    except VivaceError:
+        return True
 
 
 def run(n: int, seed: int = 0) -> dict[str, int]:
