@@ -11,6 +11,7 @@ from typing import Any
 import anndata
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
@@ -19,7 +20,7 @@ import vivace
 from model_table import CASES
 from vivace.data import Cells, Loader, facts
 from vivace.data.schema import read_schema
-from vivace.errors import InvalidDataError
+from vivace.errors import InvalidArgumentError, InvalidDataError, ModelFileError
 
 ALONE = [name for name in CASES if name != "SPLICEVI"]
 
@@ -207,6 +208,15 @@ def test_splicing_is_learned_from_disk_as_from_memory(
     same = vivace.load(tmp_path / "model", data)
     assert [*stored.obs_names] == [*data.obs_names]
     np.testing.assert_allclose(case.latent(model), case.latent(same), rtol=1e-5, atol=1e-6)
+    pd.testing.assert_frame_equal(
+        *(
+            m.differential_splicing(
+                idx1=range(40), n_samples_overall=50, norm_splicing_function="dm_posterior_mean"
+            )
+            for m in (model, same)
+        ),
+        rtol=1e-4,
+    )
     some = [5, 2]
     np.testing.assert_array_equal(
         model.get_junction_counts(indices=some).toarray(),
@@ -284,3 +294,51 @@ def test_a_pass_over_a_file_holds_a_pool_of_it(tmp_path: Path, monkeypatch: pyte
     tracemalloc.stop()
     assert n_cells == 30_080  # full minibatches
     assert peak < counts.nnz * 8 / 3
+
+
+@pytest.mark.parametrize("how", ["memory", "opened"])
+def test_states_go_to_a_file_range_by_range(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+):
+    adata = sorted_cells(300)
+    model = scvi_of(adata if how == "memory" else on_disk(adata, tmp_path, how))
+    model.train(max_epochs=1, progress=False)
+    ranges, out = [], tmp_path / "latent.npy"
+    ask = model._loader
+    monkeypatch.setattr("vivace.models.questions.ranges.CELLS_AT_ONCE", 128)
+    monkeypatch.setattr(model, "_loader", lambda *a: (ranges.append(len(a[1])), ask(*a))[1])
+    for options in ({}, {"give_mean": False}, {"indices": np.arange(299, 99, -1)}):
+        with monkeypatch.context() as plain:
+            plain.setattr(model, "_loader", ask)
+            expected = model.get_latent_representation(**options, batch_size=64)
+        ranges.clear()
+        found = model.get_latent_representation(**options, batch_size=64, out=out)
+        assert max(ranges) == 128
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(np.load(out), found)
+
+
+def test_a_file_of_states_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model = scvi_of(sorted_cells(300))
+    model.train(max_epochs=1, progress=False)
+    out = tmp_path / "latent.npy"
+    out.write_text("what was there")
+    monkeypatch.setattr("vivace.models.questions.ranges.CELLS_AT_ONCE", 100)
+    asked, ask = itertools.count(), model._loader
+
+    def fail_later(*words: Any) -> Any:
+        if next(asked) == 2:
+            raise OSError(28, "No space left on device")
+        return ask(*words)
+
+    monkeypatch.setattr(model, "_loader", fail_later)
+    with pytest.raises(ModelFileError, match=r"latent\.npy: No space left"):
+        model.get_latent_representation(out=out)
+    assert [path.read_text() for path in tmp_path.glob("*latent*")] == ["what was there"]
+    for wrong in ("latent.csv", 3, ""):
+        with pytest.raises(InvalidArgumentError, match="out="):
+            model.get_latent_representation(out=wrong)
+    with pytest.raises(InvalidArgumentError, match="return_dist"):
+        model.get_latent_representation(out=out, return_dist=True)

@@ -29,6 +29,8 @@ BLOCK = 2_000_000
 FUNCTIONS = ("dm_posterior_mean", "decoder")
 ROUNDING = 1e-6
 """Smaller differences of usage are none: an event's only junction has usage 1, give or take rounding."""
+CELLS_AT_ONCE = 1 << 16
+"""Whose reads are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,9 @@ def event_blocks(events: splicing.Events, n_cells: int) -> Iterator[np.ndarray]:
 
 @torch.inference_mode()
 def block_usage(
-    module: Any, drawn: Drawn, block: np.ndarray, counts: sparse.csc_array, mode: str
+    module: Any, drawn: Drawn, block: np.ndarray, reads: sparse.csc_array | None, mode: str
 ) -> np.ndarray:
-    """(M, b) usage of the block's junctions in the drawn cells."""
+    """(M, b) usage of the block's junctions in the drawn cells; the posterior mean needs their reads."""
     events = module.event_map
     columns = torch.from_numpy(block)
     logits = drawn.hidden @ drawn.weight[columns].t() + drawn.bias[columns]
@@ -126,19 +128,19 @@ def block_usage(
         p = splicing.event_log_softmax(logits, local, len(group)).exp()
     else:
         p = torch.sigmoid(logits)
-    if mode == "dm_posterior_mean":
+    if reads is not None and mode == "dm_posterior_mean":
         phi = junction_phi(module).cpu()
         phi = phi if phi.dim() == 0 else phi[columns]
-        reads = torch.from_numpy(counts[:, block].tocsr()[drawn.rows].toarray()).to(p)
-        totals = p.new_zeros(len(p), len(group)).index_add(1, local, reads)[:, local]
-        p = (phi * p + reads) / (phi + totals)
+        counts = torch.from_numpy(reads[:, block].toarray()).to(p)
+        totals = p.new_zeros(len(p), len(group)).index_add(1, local, counts)[:, local]
+        p = (phi * p + counts) / (phi + totals)
     return p.numpy()
 
 
 def differential_splicing(
     module: Any,
     loader: Callable[[np.ndarray], Any],
-    counts: sparse.csr_array,
+    counts: Callable[[np.ndarray], sparse.csr_array],
     var: pd.DataFrame,
     plan: Plan,
     *,
@@ -155,7 +157,7 @@ def differential_splicing(
     loader
         ``f(rows)``: minibatches of these rows, in order; rows repeat.
     counts
-        (N, J) reads of junctions.
+        ``f(rows)``: (n, J) reads of junctions; rows repeat.
     var
         Table of the junctions: index names, ``event_id`` and, if known, ``gene_name``.
     plan
@@ -187,17 +189,15 @@ def differential_splicing(
     for rows in plan.sets:
         chosen = rows[np.sort(rng.integers(len(rows), size=options.n_samples_overall))]
         drawn.append(draw_hidden(module, loader, chosen, batch))
-    columns = sparse.csc_array(counts)
-    raw = [
-        RawUsage.of(counts[rows], module.event_map.of_junction.cpu().numpy()) for rows in plan.sets
-    ]
+    of_junction = module.event_map.of_junction.cpu().numpy()
+    raw = [raw_usage(counts, rows, of_junction) for rows in plan.sets]
     tables = []
     for comparison in plan.comparisons:
         pairs = [
             _side(drawn, [len(plan.sets[i]) for i in side], side, rng)
             for side in (comparison.first, comparison.second)
         ]
-        table = _compare(module, pairs[0], pairs[1], columns, options, len(var))
+        table = _compare(module, pairs[0], pairs[1], counts, options, len(var))
         raw1, raw2 = (
             RawUsage.union([raw[i] for i in s]) for s in (comparison.first, comparison.second)
         )
@@ -232,10 +232,12 @@ def _compare(
         for name in ("proba_ds", "certainty", "est_prob1", "est_prob2", "event_proba")
     }
     of_junction = module.event_map.of_junction.cpu().numpy()
+    needed = options.norm_splicing_function == "dm_posterior_mean"
+    reads = [sparse.csc_array(counts(side.rows)) if needed else None for side in (one, two)]
     for block in event_blocks(module.event_map, len(one.rows)):
         usage1, usage2 = (
-            block_usage(module, side, block, counts, options.norm_splicing_function)
-            for side in (one, two)
+            block_usage(module, side, block, of_side, options.norm_splicing_function)
+            for side, of_side in zip((one, two), reads, strict=True)
         )
         change = usage2 - usage1
         if options.mode == "vanilla":
@@ -252,6 +254,15 @@ def _compare(
         found["event_proba"][block] = np.repeat(anywhere, np.diff([*starts, len(block)]))
         found["est_prob1"][block], found["est_prob2"][block] = usage1.mean(0), usage2.mean(0)
     return found
+
+
+def raw_usage(
+    counts: Callable[[np.ndarray], sparse.csr_array], rows: np.ndarray, of_junction: np.ndarray
+) -> RawUsage:
+    """Of a group of cells, which may be too many to be read at once."""
+    starts = range(0, max(len(rows), 1), CELLS_AT_ONCE)
+    blocks = (counts(rows[start : start + CELLS_AT_ONCE]) for start in starts)
+    return RawUsage.union([RawUsage.of(block, of_junction) for block in blocks])
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -132,6 +133,7 @@ class SCVI(BaseModel):
         mc_samples: int = 5000,
         batch_size: int | None = None,
         return_dist: bool = False,
+        out: str | Path | None = None,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Latent state of each cell.
 
@@ -149,6 +151,9 @@ class SCVI(BaseModel):
             Cells at a time.
         return_dist
             Return the posterior's mean and variance (of the normal variable) instead.
+        out
+            File (.npy) to write the states to, some cells after others; the array that is returned
+            reads from it.
 
         Returns
         -------
@@ -158,8 +163,11 @@ class SCVI(BaseModel):
         ------
         NotTrainedError
             If the model is not trained.
+        InvalidArgumentError
+            If ``out`` cannot be written.
         """
-        return latent.state_of(self, adata, indices, give_mean, batch_size, return_dist, mc_samples)
+        of = (indices, give_mean, batch_size, return_dist, mc_samples, out)
+        return latent.state_of(self, adata, *of)
 
     get_latent_library_size = latent.get_latent_library_size
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -347,6 +347,13 @@ event_dropout, psi_input
         chance = np.random.default_rng(settings.seed)
         drawn = chance.choice(cells.n_cells, CELLS_TO_START_FROM, replace=False)
         return self.get_junction_counts(indices=np.sort(drawn))
+
+    def _reads(self, cells: Cells) -> Callable[[np.ndarray], sparse.csr_array]:
+        """``f(rows)``: reads of junctions of cells; in memory, all are converted once."""
+        if cells.layout is not None:
+            return lambda rows: self.get_junction_counts(cells, rows)
+        counts = self.get_junction_counts(cells)
+        return lambda rows: counts[rows]
 
     def get_junction_counts(self, adata: Any = None, indices: Any = None) -> sparse.csr_array:
         """Reads of junctions as the model sees them, (n, J) CSR float64, of all cells or some."""
@@ -703,7 +710,7 @@ return_mean, return_numpy
         return differential_splicing.differential_splicing(
             self.module,
             lambda rows: self._loader(adata, rows, batch_size),
-            self.get_junction_counts(adata),
+            self._reads(adata),
             var,
             plan,
             options=options,

@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vivace.models.base import BaseModel
-
-CELLS_AT_ONCE = 1 << 17
-"""Cells whose latent means are held, and written, together."""
+from vivace.models.questions.ranges import CELLS_AT_ONCE
 
 
 class HasLatent(Protocol):

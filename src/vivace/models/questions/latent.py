@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from vivace.analysis import expression, latent
 from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.errors import InvalidArgumentError
 from vivace.models.base import BaseModel
+from vivace.models.questions.ranges import written
 
 
 def get_latent_representation(
@@ -19,6 +21,7 @@ def get_latent_representation(
     give_mean: bool = True,
     batch_size: int | None = None,
     return_dist: bool = False,
+    out: str | Path | None = None,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Latent state of each cell.
 
@@ -34,6 +37,9 @@ def get_latent_representation(
         Cells at a time.
     return_dist
         Return the posterior's mean and variance instead.
+    out
+        File (.npy) to write the states to, some cells after others; the array that is returned reads
+        from it.
 
     Returns
     -------
@@ -43,8 +49,10 @@ def get_latent_representation(
     ------
     NotTrainedError
         If the model is not trained.
+    InvalidArgumentError
+        If ``out`` cannot be written.
     """
-    return state_of(model, adata, indices, give_mean, batch_size, return_dist)
+    return state_of(model, adata, indices, give_mean, batch_size, return_dist, out=out)
 
 
 def state_of(
@@ -55,8 +63,17 @@ def state_of(
     batch_size: int | None,
     return_dist: bool,
     mc_samples: int = 5000,
+    out: str | Path | None = None,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """As :func:`get_latent_representation`; ``mc_samples`` are drawn for a logistic normal mean."""
+    if out is not None:
+        if return_dist:
+            msg = "out takes one array: leave return_dist out, or ask without out"
+            raise InvalidArgumentError(msg)
+        cells = model._cells(adata)
+        of = (give_mean, batch_size, return_dist, mc_samples)
+        ask: Any = lambda rows: state_of(model, cells, rows, *of)  # noqa: E731
+        return written(ask, model._rows(cells, indices), out)
     batches = model._loader(adata, indices, batch_size or ENCODING_BATCH_SIZE)
     if return_dist:
         return latent.latent_distribution(model.encoder_module, batches)
