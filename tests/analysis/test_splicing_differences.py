@@ -67,7 +67,7 @@ def compare(module: SPLICEVAE, **options: object) -> pd.DataFrame:
     return differential_splicing(
         module,
         loader,
-        sparse.csr_array(READS.astype(np.float64)),
+        lambda rows: sparse.csr_array(READS[rows].astype(np.float64)),
         var,
         plan,
         options=SplicingOptions(n_samples_overall=40, **options),

@@ -270,7 +270,7 @@ def test_the_installed_command_gives_its_exit_code(tmp_path):
 
 def test_demo_goes_from_cells_to_a_report(run, tmp_path, monkeypatch):
     pytest.importorskip("scanpy")
-    monkeypatch.setattr("vivace.train.recipes.SCVI_FEW", 0)
+    monkeypatch.setattr("vivace.models.scvi_recipe.SCVI_FEW", 0)
     out = tmp_path / "demo"
     done = run("demo", "--out", out)
     assert done.code == 0, done.err

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -426,6 +426,15 @@ def test_an_error_of_the_processes_is_raised_here(tmp_path: Path):
         launch._answer(tmp_path, 2)
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """As a session's main thread does; workers of pytest-xdist are deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_goes_to_one_of_the_processes(tmp_path: Path):
     """A child that ends well at its first Ctrl-C; before there is one, Ctrl-C ends the launcher."""
     number = tmp_path / launch.NUMBER
