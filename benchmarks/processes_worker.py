@@ -36,9 +36,9 @@ def watch_epochs() -> None:
     """Keep the seconds that each pass over the training cells takes."""
     plain = Trainer.epoch
 
-    def timed(self: Trainer, number: int) -> dict[str, float]:
+    def timed(self: Trainer, *args: Any) -> dict[str, float]:
         start = time.perf_counter()
-        metrics = plain(self, number)
+        metrics = plain(self, *args)
         SECONDS.append(time.perf_counter() - start)
         return metrics
 
