@@ -225,13 +225,23 @@ def test_resuming_with_other_options_is_an_error(tmp_path):
         )
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "text"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "truncated", "text", "a pipe", "a folder", "version"]
+)
 def test_a_damaged_checkpoint_is_a_clear_error(tmp_path, damage):
     path = tmp_path / "state"
     trained(path)
-    if damage == "missing":
+    if damage in ("missing", "a pipe", "a folder"):
         path.unlink()
-    else:
+    if damage == "a pipe":  # which nobody writes to: reading it would wait for ever
+        os.mkfifo(path)
+    elif damage == "a folder":
+        path.mkdir()
+    elif damage == "version":
+        text = path.read_bytes()
+        assert b'\\"version\\": 1' in text
+        path.write_bytes(text.replace(b'\\"version\\": 1', b'\\"version\\":[]'))
+    elif damage != "missing":
         path.write_bytes(path.read_bytes()[:100] if damage == "truncated" else b"hello")
     with pytest.raises(TrainingError, match="not a readable checkpoint"):
         trained(resume=path)

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from vivace._files import save_tensors
-from vivace.errors import TrainingError
+from vivace._files import open_regular, save_tensors, user_path
+from vivace.errors import ModelFileError, TrainingError
 from vivace.train.history import EpochMetrics, History
 from vivace.train.options import TrainOptions
 from vivace.train.stopping import BestSoFar
@@ -131,14 +131,17 @@ def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
 
 
 def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
+    place = user_path(path, "resume")
     try:
-        with safe_open(str(path), framework="pt") as file:
+        open_regular(place).close()
+        with safe_open(str(place), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             meta = json.loads((file.metadata() or {})["vivace"])
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        newer = meta["version"] > CHECKPOINT_VERSION
+    except (OSError, SafetensorError, ModelFileError, KeyError, TypeError, ValueError) as error:
         msg = f"resume={str(path)!r} is not a readable checkpoint: {error}"
         raise TrainingError(msg) from error
-    if meta["version"] > CHECKPOINT_VERSION:
+    if newer:
         msg = f"checkpoint {path} was written by a newer vivace; upgrade vivace to resume it"
         raise TrainingError(msg)
     return tensors, meta
