@@ -152,7 +152,8 @@ def main() -> None:
         folder = Path(name)
         cells = folder / "cells.h5ad"
         simulate(given.cells, given.genes, 0.1).write_h5ad(cells)
-        print(table(measure(cells, given.rounds, "rates-smoke" if given.smoke else "rates")))
+        what = "rates-smoke" if given.smoke else "rates"
+        print(table(measure(cells, given.rounds, what)), flush=True)
         simulate(2000, 200, 0.1).write_h5ad(cells)
         if given.kills:
             print(kills(cells, folder, given.kills, 4 if given.smoke else 30))
