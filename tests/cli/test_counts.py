@@ -66,12 +66,8 @@ def test_other_layers_leave_the_cells_as_they_are(layer, name):
     assert list(with_genes(cells, ["b"], layer).raw.var_names) == ["a", "b", "c"]
 
 
-# what follows needs the reader of matrices that knows fractions and raw -------------------------
-
-
 @pytest.fixture
 def here(cells, tmp_path, monkeypatch) -> Path:
-    pytest.importorskip("vivace.data.matrices")
     monkeypatch.chdir(tmp_path)
     half = cells.copy()
     half.X.data = half.X.data + 0.5

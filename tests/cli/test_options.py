@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vivace.cli.columns import as_text, populations, rows_where
+from vivace.cli.columns import populations, rows_where
+from vivace.data.columns import text_of
 from vivace.errors import InvalidArgumentError, MissingKeyError
 
 FIT = ("--max-epochs", "1", "--n-top-genes", "0", "--n-hidden", "4", "--n-latent", "2")
@@ -134,7 +135,7 @@ def test_needed_columns_are_marked_in_the_help(run):
     [(0, "0"), (0.0, "0"), (2.5, "2.5"), (True, "True"), ("a", "a"), (np.nan, "nan")],
 )
 def test_values_are_written_as_one_types_them(value, text):
-    assert as_text(value) == text
+    assert text_of(value) == text
 
 
 @pytest.mark.parametrize(

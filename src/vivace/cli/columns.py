@@ -70,19 +70,15 @@ def rows_where(obs: pd.DataFrame, words: str, option: str) -> np.ndarray:
     >>> rows_where(obs, "dose=0", "background")
     array([0, 2])
     """
+    from vivace.data.columns import text_of  # which brings torch, and help does without
+
     column, equals, value = words.partition("=")
     if not equals:
         msg = f'--{option} "{words}" should be COLUMN=VALUE: a column of obs and one of its values'
         raise InvalidArgumentError(msg)
     check_columns(option, [column], obs)
-    texts = obs[column].map(as_text).astype(str)
+    texts = obs[column].map(text_of).astype(str)
     rows = np.flatnonzero(texts == value)
     if len(rows) == 0:
         raise missing_key(option, value, f"the column {column} of obs", texts.unique())
     return rows
-
-
-def as_text(value: Any) -> str:
-    """A value as one types it: a whole number without ".0"."""
-    whole = isinstance(value, float | np.floating) and float(value).is_integer()
-    return str(int(value)) if whole else str(value)

@@ -13,9 +13,6 @@ from vivace.errors import FractionalCountsWarning, InvalidDataError
 if TYPE_CHECKING:
     from anndata import AnnData
 
-RAW = "raw"
-"""The layer that stands for the counts of ``adata.raw``, unless there is a layer of this name."""
-
 
 @contextmanager
 def whole_counts(*, allow_fractions: bool) -> Iterator[list[str]]:
@@ -73,4 +70,6 @@ def with_genes(cells: AnnData, genes: Any, layer: str | None) -> AnnData:
 
 def in_raw(cells: AnnData, layer: str | None) -> bool:
     """Whether a layer means the counts of ``raw``."""
+    from vivace.data.matrices import RAW  # which brings torch, and help does without
+
     return layer == RAW and RAW not in cells.layers and cells.raw is not None
