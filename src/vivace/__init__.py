@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vivace import datasets, errors, likelihoods, metrics, modules
     from vivace._settings import settings
     from vivace.data.collection import open_cells
+    from vivace.fits.stability import stability
     from vivace.models import *  # noqa: F403 - the one list of the models stands there
     from vivace.models import import_model, load
 
@@ -23,6 +24,7 @@ _LAZY = {
     "load": "vivace.models.table",
     "open_cells": "vivace.data.collection",
     "settings": "vivace._settings",
+    "stability": "vivace.fits.stability",
     "datasets": "",
     "errors": "",
     "likelihoods": "",
@@ -42,6 +44,7 @@ __all__ = [
     "modules",
     "open_cells",
     "settings",
+    "stability",
 ]
 
 

@@ -174,6 +174,26 @@ class BaseModel(ABC):
         """Move the module."""
         self.module.to(device)
 
+    def untrained(self, adata: Any = None) -> Self:
+        """A new model of the same kind and options that has learned nothing.
+
+        Its initial weights are drawn from ``vivace.settings.seed``.
+
+        Parameters
+        ----------
+        adata
+            Data that were set up for it; default those of this model.
+
+        Examples
+        --------
+        >>> import vivace
+        >>> adata = vivace.datasets.simulate("batches", n_cells=60, n_genes=30)
+        >>> vivace.SCVI.setup_anndata(adata)
+        >>> vivace.SCVI(adata, n_latent=4).untrained()
+        SCVI(30 genes; n_latent=4...): not trained
+        """
+        return type(self)(self.adata if adata is None else adata, **self.options)
+
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
         state = "trained" if self.is_trained else "not trained"

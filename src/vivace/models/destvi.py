@@ -37,6 +37,8 @@ FEW_SHARED = 0.5
 """Share of the reference's genes below which a warning is given."""
 DEFAULTS: dict[str, Any] = {"n_samples_augmentation": 8, "n_states_per_label": 1}
 """Options of the module that :meth:`DestVI.from_model` chooses unless told otherwise."""
+FROM_REFERENCE = ("px_r", "per_ct_bias", "mean_vprior", "var_vprior", "mp_vprior")
+"""Arrays of the module that a reference gives, beside its decoder and the vectors of its batches."""
 FAST_STEPS = 1000
 """Steps of the fast recipe, whatever the number of spots."""
 
@@ -246,6 +248,25 @@ class DestVI(BaseModel):
         )
 
     from_rna_model = from_model
+
+    def untrained(self, adata: Any = None) -> Self:
+        """A new model of the same reference that has learned nothing of the spots.
+
+        See :meth:`vivace.models.base.BaseModel.untrained`. The reference's dispersions are learned on
+        with the spots: of a trained model, they start from where it ended.
+        """
+        module, options = self.module, dict(self.options)
+        for name in ("n_spots", "n_prior_components"):
+            options.pop(name)
+        fitted = {name: getattr(module, name) for name in FROM_REFERENCE}
+        return type(self)(
+            self.adata if adata is None else adata,
+            decoder_state_dict=module.decoder.state_dict(),
+            px_decoder_state_dict=module.px_decoder.state_dict(),
+            batch_embedding=module.get_embedding("batch").weight.detach(),
+            **fitted,
+            **options,
+        )
 
     def _build_module(self) -> MRDeconv:
         options = dict(self.options)
