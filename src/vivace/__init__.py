@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vivace._settings import settings
     from vivace.data.collection import open_cells
     from vivace.fits.stability import stability
+    from vivace.fits.tune import tune
     from vivace.models import *  # noqa: F403 - the one list of the models stands there
     from vivace.models import import_model, load
 
@@ -25,6 +26,7 @@ _LAZY = {
     "open_cells": "vivace.data.collection",
     "settings": "vivace._settings",
     "stability": "vivace.fits.stability",
+    "tune": "vivace.fits.tune",
     "datasets": "",
     "errors": "",
     "likelihoods": "",
@@ -45,6 +47,7 @@ __all__ = [
     "open_cells",
     "settings",
     "stability",
+    "tune",
 ]
 
 

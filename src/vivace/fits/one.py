@@ -128,6 +128,11 @@ def answers(plan: Plan, fit: Fit, model: BaseModel) -> Arrays:
     return found | genes(plan, model)
 
 
+def first_space(model: BaseModel, rows: np.ndarray) -> np.ndarray:
+    """Means of the first latent space of some cells."""
+    return next(iter(latent_means(model, indices=rows).values()))
+
+
 def genes(plan: Plan, model: BaseModel) -> Arrays:
     """Comparisons of groups, and of target cells with themselves without their salient state."""
     found: Arrays = {}

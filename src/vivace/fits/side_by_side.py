@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vivace.fits.folder import read_answers, write_answers
 from vivace.fits.one import Arrays, attempt
@@ -18,8 +19,8 @@ DATA_TIMES = 4
 MEMORY_SHARE = 0.8
 """Of the memory that is free, so much is taken."""
 
-Report = Callable[[int, int, float], None]
-"""Called with fits that are done, of how many, and seconds that are left."""
+Report = Callable[[int, int | None, float], None]
+"""Called with fits that are done, of how many (None: nobody knows), and seconds that are left."""
 
 
 def run_all(
@@ -80,11 +81,10 @@ def side_by_side(
 def _parallel(
     plan: Plan, fits: Iterable[Fit], n: int
 ) -> Iterator[tuple[Fit, Arrays | None, str]]:
-    from joblib import Parallel, delayed, parallel_config
+    from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    threads = max(1, (os.cpu_count() or 1) // n)
-    with parallel_config("loky", n_jobs=n, inner_max_num_threads=threads, mmap_mode="c"):
+    with in_processes(n):
         outcomes = Parallel(return_as="generator_unordered")(
             delayed(attempt)(plan, fit) for fit in fits
         )
@@ -94,6 +94,14 @@ def _parallel(
             return
         finally:
             outcomes.close()
+
+
+def in_processes(n: int) -> Any:
+    """A context in which joblib works in n processes, which share the cores and large arrays."""
+    from joblib import parallel_config
+
+    threads = max(1, (os.cpu_count() or 1) // n)
+    return parallel_config("loky", n_jobs=n, inner_max_num_threads=threads, mmap_mode="c")
 
 
 def how_many(plan: Plan) -> int:
