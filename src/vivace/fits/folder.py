@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -70,8 +71,7 @@ def write_answers(folder: Path, fit: Fit, found: Arrays) -> None:
 def read_answers(folder: Path, fit: Fit) -> Arrays | None:
     """The answers of a fit, or None if it has none yet or its file is damaged."""
     try:
-        with np.load(file_of(folder, fit), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        del error  # it is made again
+        with file_of(folder, fit).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -235,10 +235,9 @@ def fitted(trials: Trials, chosen: Mapping[str, Any], seed: int) -> BaseModel:
     """The model with some options, trained on the cells that are learned from."""
     plan = trials.plan
     own, of_training = parts_of(chosen)
-    parts = replace(plan.parts, options={**plan.parts.options, **own})
     indexing = {"external_indexing": list(trials.parts)}
     with default_seed(seed):
-        model = plan.kind(plan.adata, **parts.options)
+        model = plan.model().untrained(**own)
         options = {**plan.train, **of_training, "datasplitter_kwargs": indexing}
         model.train(**{**options, "progress": False})
     if model.training["stopped"] == "interrupted":
@@ -259,7 +258,7 @@ def scores(trials: Trials, chosen: Mapping[str, Any], seed: int) -> tuple[float,
 def measured(trials: Trials, model: Any, rows: np.ndarray) -> float:
     """The measure on some cells."""
     if trials.measure == "elbo":
-        return -float(np.mean(model.get_elbo(indices=rows, return_mean=False)))
+        return -float(model.get_elbo(indices=rows))
     obs = trials.plan.adata.obs.iloc[rows]
     latent = first_space(model, rows)
     if trials.measure == "mixing":

@@ -33,7 +33,7 @@ from vivace.errors import (
 from vivace.io import SavedModel, blamed_on, limited
 from vivace.models import files, spellings
 from vivace.models.device import pick_device, processes_of
-from vivace.models.door import arguments_of, behind_door, put_door
+from vivace.models.door import FROM_DATA, arguments_of, behind_door, put_door
 from vivace.models.launch import fit_in_processes, to_start
 from vivace.models.query import freeze_again
 from vivace.models.questions.parts import Part
@@ -174,7 +174,7 @@ class BaseModel(ABC):
         """Move the module."""
         self.module.to(device)
 
-    def untrained(self, adata: Any = None) -> Self:
+    def untrained(self, adata: Any = None, **options) -> Self:
         """A new model of the same kind and options that has learned nothing.
 
         Its initial weights are drawn from ``vivace.settings.seed``.
@@ -183,6 +183,8 @@ class BaseModel(ABC):
         ----------
         adata
             Data that were set up for it; default those of this model.
+        **options
+            Options of the model that are to be others.
 
         Examples
         --------
@@ -192,7 +194,8 @@ class BaseModel(ABC):
         >>> vivace.SCVI(adata, n_latent=4).untrained()
         SCVI(30 genes; n_latent=4...): not trained
         """
-        return type(self)(self.adata if adata is None else adata, **self.options)
+        own = {name: value for name, value in self.options.items() if name not in FROM_DATA}
+        return type(self)(self.adata if adata is None else adata, **{**own, **options})
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.options.items())

@@ -249,23 +249,22 @@ class DestVI(BaseModel):
 
     from_rna_model = from_model
 
-    def untrained(self, adata: Any = None) -> Self:
+    def untrained(self, adata: Any = None, **options) -> Self:
         """A new model of the same reference that has learned nothing of the spots.
 
         See :meth:`vivace.models.base.BaseModel.untrained`. The reference's dispersions are learned on
         with the spots: of a trained model, they start from where it ended.
         """
-        module, options = self.module, dict(self.options)
-        for name in ("n_spots", "n_prior_components"):
-            options.pop(name)
+        module = self.module
         fitted = {name: getattr(module, name) for name in FROM_REFERENCE}
+        own = {k: v for k, v in self.options.items() if k not in ("n_spots", "n_prior_components")}
         return type(self)(
             self.adata if adata is None else adata,
             decoder_state_dict=module.decoder.state_dict(),
             px_decoder_state_dict=module.px_decoder.state_dict(),
             batch_embedding=module.get_embedding("batch").weight.detach(),
             **fitted,
-            **options,
+            **{**own, **options},
         )
 
     def _build_module(self) -> MRDeconv:
