@@ -180,9 +180,24 @@ def test_what_is_registered_changes_the_model(setup: str):
     assert changed.float().mean() > 0.4
 
 
-def test_labels_give_each_label_a_dispersion():
-    assert build(cells(), {"labels_key": "cell_type"}).module.px_r.shape == (G, 5)
-    assert build(cells(), {"labels_key": "cell_type"}, dispersion="gene").module.px_r.shape == (G,)
+@pytest.mark.parametrize("unasked", [{}, {"dispersion": None}])
+def test_labels_give_each_label_a_dispersion_only_when_asked(unasked: dict):
+    labels = {"labels_key": "cell_type"}
+    assert build(cells(), labels, dispersion="gene-label").module.px_r.shape == (G, 5)
+    with_labels, without = build(cells(), labels, **unasked), build(cells(), {"layer": None})
+    for name, weight in without.module.state_dict().items():
+        assert torch.equal(with_labels.module.state_dict()[name], weight), name
+
+
+def test_a_model_saved_when_labels_chose_the_dispersion_still_loads(tmp_path):
+    adata = cells()
+    model = train(build(adata, {"labels_key": "cell_type"}, dispersion="gene-label"))
+    expected = model.get_elbo(indices=TARGET)
+    model.options["dispersion"] = None  # as it was written then
+    model.save(tmp_path / "old")
+    found = ContrastiveVI.load(tmp_path / "old", adata)
+    assert found.module.px_r.shape == (G, 5)
+    torch.testing.assert_close(found.get_elbo(indices=TARGET), expected, rtol=0.02, atol=0)
 
 
 def test_nb_and_a_latent_library(tmp_path):

@@ -65,7 +65,7 @@ class ContrastiveVI(BaseModel):
     gene_likelihood
         A name in :data:`vivace.modules.counts.OVERDISPERSED`.
     dispersion
-        "gene", "gene-batch" or "gene-label"; default "gene-label" if labels were registered.
+        "gene" (the default), "gene-batch" or "gene-label"; labels change it only when asked to.
     compat
         "scvi-tools" to decode for other batches as that library does.
 
@@ -129,7 +129,7 @@ class ContrastiveVI(BaseModel):
             use_observed_lib_size=use_observed_lib_size,
             wasserstein_penalty=wasserstein_penalty,
             gene_likelihood=gene_likelihood,
-            dispersion=dispersion,
+            dispersion=dispersion or "gene",
             compat=compat,
         )
 
@@ -137,7 +137,7 @@ class ContrastiveVI(BaseModel):
 
     def _build_module(self) -> ContrastiveVAE:
         options = dict(self.options)
-        if options["dispersion"] is None:
+        if options["dispersion"] is None:  # a model saved when labels chose it unasked
             has_labels = any(self.schema.n_categories(Keys.LABELS))
             options["dispersion"] = "gene-label" if has_labels else "gene"
         return ContrastiveVAE(**self._counts_arguments(options), **options)
