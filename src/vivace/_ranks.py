@@ -141,6 +141,25 @@ def mean_of_parts(x: torch.Tensor) -> torch.Tensor:
     return x if n_parts() == 1 else _Sum.apply(x) / n_parts()
 
 
+def cells_of_all(x: torch.Tensor) -> torch.Tensor:
+    """Values of all cells of the whole minibatch, through which gradients pass.
+
+    Parameters
+    ----------
+    x
+        (..., B, n), of this process.
+
+    Returns
+    -------
+    (..., processes * B, n).
+    """
+    if n_parts() == 1:
+        return x
+    table = x.new_zeros(n_parts(), *x.shape)
+    table[_at_present.rank] = x
+    return torch.cat(sum_of_parts(table).unbind(), dim=-2)
+
+
 def as_of_all(x: torch.Tensor) -> torch.Tensor:
     """A sum over cells of this part, made as large as that of the whole minibatch is on average."""
     return x if n_parts() == 1 else n_parts() * x
