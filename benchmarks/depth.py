@@ -51,6 +51,8 @@ LABELLED = (  # kinds of cells, known
     "worm_neuron_lowdepth",
     "pbmc_ifnb",
 )
+KEPT_OUT = ("pbmc_ifnb", "lymphnode_sc_reference")
+"""Droplets and a tissue that no choice about shallow cells may see; named before the search began."""
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "fast": ("SCVI", {}),
     "classic": ("SCVI", {"recipe": "classic"}),
