@@ -115,9 +115,13 @@ def fit(
     optimizer = make_optimizer(module, options)
     state = Progress(0, History() if history is None else history, BestSoFar())
     stopped = "finished"
-    momentum = batch_norm_momentum(module, options.batch_norm_momentum)
-    thinned = cells_thinned(module, options.thinned_share)
-    with left_on_error(ranks), momentum, thinned, seeded(seed), Interrupt(ranks) as interrupt:
+    with (
+        left_on_error(ranks),
+        batch_norm_momentum(module, options.batch_norm_momentum),
+        cells_thinned(module, options.thinned_share),
+        seeded(seed),
+        Interrupt(ranks) as interrupt,
+    ):
         if resume is not None:
             state = load_checkpoint(resume, module, optimizer, options)
         start, history, best = state.next_epoch, state.history, state.best
