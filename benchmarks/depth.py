@@ -35,13 +35,12 @@ import torch
 
 import vivace
 from cells import CELLS, DATA, variable_genes
-from recipe import KEYS, RESULTS, add_row, warm_up
+from recipe import DEPTHS, KEYS, RESULTS, add_row, warm_up
 from scvi_env import scvi_python
 from vivace import metrics
 
 ROWS = "recipe_depth.csv"
 N_CELLS, N_GENES = 2000, 1000
-DEPTHS = (30, 80)
 LABELLED = (  # kinds of cells, known
     "pbmc_facs",
     "pbmc3k",
