@@ -95,15 +95,14 @@ def with_shallow_twins(adata: anndata.AnnData, rows: np.ndarray) -> anndata.AnnD
 
     ``obs["depth"]`` is 0 for cells as they are. The twins are nobody's training cells.
     """
-    parts = [adata]
+    parts = [adata.copy()]
+    parts[0].obs["depth"] = 0
     for goal in DEPTHS:
         twins = adata[rows].copy()
         twins.X = metrics.thin_to_depth(twins.X, goal, seed=goal)
         twins.obs["depth"] = goal
         parts.append(twins[np.asarray(twins.X.sum(axis=1)).ravel() > 0])
-    whole = anndata.concat(parts, index_unique="-")
-    whole.obs["depth"] = whole.obs["depth"].fillna(0).astype(int)
-    return whole
+    return anndata.concat(parts, index_unique="-")
 
 
 def carried(latent: np.ndarray, obs: pd.DataFrame, fit: np.ndarray) -> Row:
