@@ -29,6 +29,7 @@ from vivace.train.ranks import Exchange, begin, join, left_on_error, seed_draws
 from vivace.train.result import TrainResult
 from vivace.train.schedule import FACTORS, reduction
 from vivace.train.stopping import BestSoFar, Interrupt
+from vivace.train.thinning import cells_thinned
 
 
 class Batches(Protocol):
@@ -98,7 +99,8 @@ def fit(
         has ended.
     InvalidArgumentError
         If early stopping lacks held-out cells, or watches a column that no epoch will have; if the
-        processes do not meet, have other data or options, or are too many for a minibatch.
+        module cannot thin cells as the options want; if the processes do not meet, have other data or
+        options, or are too many for a minibatch.
     """
     if validation is None:
         check_needs_none_held_out(options)
@@ -113,8 +115,13 @@ def fit(
     optimizer = make_optimizer(module, options)
     state = Progress(0, History() if history is None else history, BestSoFar())
     stopped = "finished"
-    momentum = batch_norm_momentum(module, options.batch_norm_momentum)
-    with left_on_error(ranks), momentum, seeded(seed), Interrupt(ranks) as interrupt:
+    with (
+        left_on_error(ranks),
+        batch_norm_momentum(module, options.batch_norm_momentum),
+        cells_thinned(module, options.thinned_share),
+        seeded(seed),
+        Interrupt(ranks) as interrupt,
+    ):
         if resume is not None:
             state = load_checkpoint(resume, module, optimizer, options)
         start, history, best = state.next_epoch, state.history, state.best
