@@ -86,11 +86,9 @@ def add_up(x: torch.Tensor) -> torch.Tensor:
     TrainingError
         If another process is gone.
     """
-    memory = _at_present.memory
-    if memory is None:
-        together(dist.all_reduce, x)
-    else:
-        memory.add_up(x)
+    if _at_present.memory is not None:
+        return _at_present.memory.add_up(x)
+    together(dist.all_reduce, x)
     return x
 
 

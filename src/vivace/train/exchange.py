@@ -180,7 +180,10 @@ class SharedExchange(Exchange):
             parameter.grad = None
         self._memory.meet()
         have = self._learn(self._columns[-1].sum(0))
-        torch.sum(self._columns[self.ranks.rank], 0, out=self._sum)
+        first, second, *others = self._columns[self.ranks.rank]
+        torch.add(first, second, out=self._sum)  # takes two thirds of the time of a sum over rows
+        for one in others:
+            self._sum += one
         for part, has, gradient in zip(self._parts, have, self._of_part, strict=True):
             part.grad = gradient if has else None
 

@@ -122,10 +122,11 @@ class Memory:
         """(processes, ...) what every process has in place of a tensor that fits into a slot."""
         return self._table(x.reshape(-1)).clone().view(self.size, *x.shape)
 
-    def add_up(self, x: torch.Tensor) -> None:
+    def add_up(self, x: torch.Tensor) -> torch.Tensor:
         """Sum a contiguous tensor over all processes, in place."""
         for part in x.view(-1).split(SLOT // x.element_size()):
             torch.sum(self._table(part), 0, out=part)
+        return x
 
     def _table(self, x: torch.Tensor) -> torch.Tensor:
         """(processes, n) of a vector, which stays until the next meeting."""
