@@ -283,7 +283,9 @@ COUNTS = (0.0, 0.25, 1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 30.0, 1e3, 1e5)
 def test_extremes(function, likelihood, pi):
     """One gene a cell, so that no other term hides an error."""
     grid = torch.cartesian_prod(*map(torch.tensor, (COUNTS, MUS, THETAS)))
-    grid = grid[::7] if function is on_card else grid  # a launch for each, which the interpreter feels
+    grid = (
+        grid[::7] if function is on_card else grid
+    )  # a launch for each, which the interpreter feels
     x, mu, theta = (column.unsqueeze(-1) for column in grid.T)
     parameters = {"logits": mu, "library": torch.zeros(len(grid), 1)}
     if likelihood != "poisson":

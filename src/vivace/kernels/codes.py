@@ -68,7 +68,9 @@ def codes_of_hidden(h: torch.Tensor, network: Network, floors: Floors) -> torch.
     """(E, C) codes from what the first layer made of the entries, (E, H)."""
     h = F.relu(F.layer_norm(h, h.shape[-1:], network.gain, network.shift, floors.hidden))
     out = F.linear(h, network.out_weight, network.out_bias)
-    return F.relu(F.layer_norm(out, out.shape[-1:], network.out_gain, network.out_shift, floors.out))
+    return F.relu(
+        F.layer_norm(out, out.shape[-1:], network.out_gain, network.out_shift, floors.out)
+    )
 
 
 def can_be_summed(value: torch.Tensor, vectors: torch.Tensor) -> bool:
@@ -105,7 +107,8 @@ def summed_codes(
     >>> network = Network(torch.eye(2), zeros, ones, zeros, torch.eye(2), zeros, ones, zeros)
     >>> cell, junction = torch.tensor([0, 0, 1]), torch.zeros(3, dtype=torch.long)
     >>> value, vectors = torch.tensor([1.0, 1.0, 0.5]), torch.tensor([[-1.0]])
-    >>> summed_codes(cell, junction, value, zeros, 2, vectors, network, Floors(0.0, 1e-5, 1e-5))
+    >>> floors = Floors(0.0, 1e-5, 1e-5)
+    >>> summed_codes(cell, junction, value, zeros, 2, vectors, network, floors).round()
     tensor([[2., 0.],
             [1., 0.]])
     """
@@ -135,7 +138,9 @@ class SummedCodes(torch.autograd.Function):
         base, vectors, *weights, cell, junction, value = ctx.saved_tensors
         walk = Walk(vectors, Network(*weights), ctx.floors, (cell, junction, value))
         by_cells = by_cells.contiguous()
-        by = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (vectors, *weights)]
+        by = [
+            torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (vectors, *weights)
+        ]
         for part in walk.parts():
             walk.forward(part)
             walk.backward(part, by_cells, by[0], Network(*by[1:]))
@@ -166,7 +171,9 @@ class Walk:
         self.floors = [torch.tensor(f + zero, dtype=vectors.dtype).numpy()[()] for f in floors]
         width, n_in = network.weight.shape
         size = min(AT_ONCE, self.n)
-        self.memory = [vectors.new_empty(size, k) for k in (n_in, width, width, len(network.out_bias))]
+        self.memory = [
+            vectors.new_empty(size, k) for k in (n_in, width, width, len(network.out_bias))
+        ]
         self.memory += [vectors.new_empty(size, len(network.out_bias)) for _ in range(2)]
         self.inverses = [vectors.new_empty(size) for _ in range(2)]
 
@@ -191,7 +198,9 @@ class Walk:
         )
         torch.addmm(net.out_bias, self.hidden, net.out_weight.t(), out=self.c)
         weights = arrays(net.out_gain, net.out_shift)
-        self.rows.norm_relu(*arrays(self.c), *weights, of_out, *arrays(self.out_inverse, self.codes))
+        self.rows.norm_relu(
+            *arrays(self.c), *weights, of_out, *arrays(self.out_inverse, self.codes)
+        )
 
     def backward(
         self,

@@ -200,9 +200,7 @@ class PartialEncoder(nn.Module):
 
     def codes(self, junction: torch.Tensor, psi: torch.Tensor) -> torch.Tensor:
         """(E, code_dim) codes of entries."""
-        return entry_codes(
-            junction, psi, self.feature_embedding, self._network(), self._floors()
-        )
+        return entry_codes(junction, psi, self.feature_embedding, self._network(), self._floors())
 
     def _network(self) -> Network:
         layers: Any = [self.h_layer[slot] for slot in ("0", "1", "4", "5")]
