@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from vivace.cli.columns import check_columns, check_needed, populations
-from vivace.cli.command import Command
+from vivace.cli.command import Command, Group, Later
 from vivace.cli.counts import counted, whole_counts, with_genes
 from vivace.cli.files import read_paired_cells
+from vivace.cli.help import REQUIRED
 from vivace.cli.large import read_files
 from vivace.cli.options import asked_later, from_dataclass, from_signature, parameter, with_options
 from vivace.cli.words import say, several
@@ -62,7 +63,11 @@ NOT_FOR_THE_SHELL = ("compat",)
 COMMON = ("max_epochs", "batch_size", "lr", "early_stopping")
 TRAIN = ("recipe", "seed", "train_size", "accelerator", "checkpoint", "resume")
 PANELS = ("Your data", "The model", "Training", "Training, fine tuning")
-REQUIRED = "  [required]"
+ESSENTIAL = (
+    *("data", "out", "overwrite", "layer", "batch_key", "labels_key", "categorical_covariate_keys"),
+    *("n_top_genes", "background", "target", "normalize", "n_latent", "max_epochs", "seed", "help"),
+)
+"""What the short help tells of."""
 PLAIN_HELP = {
     "layer": "Layer of the file with the raw counts; default: X. raw takes those of .raw.",
     "batch_key": "Column of obs with the batch (sample, donor, study) whose effect is to be removed.",
@@ -84,8 +89,8 @@ PLAIN_HELP = {
 }
 
 
-class FitGroup(TyperGroup):
-    """Subcommands that are built when asked for: the models need torch, ``vivace --help`` does not."""
+class FitGroup(Group):
+    """Subcommands that are built when they are called: the models need torch, a list of them does not."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the models."""
@@ -97,7 +102,13 @@ class FitGroup(TyperGroup):
         if name not in FITS:
             msg = f'there is no model "{cmd_name}" to fit. {nearest(name, FITS)}'
             raise InvalidArgumentError(msg)
-        return fit_command(name, FITS[name])
+        return Later(name, FITS[name].help, partial(fit_command, name, FITS[name]))
+
+
+class FitCommand(Command):
+    """A command whose short help tells of what one needs first."""
+
+    essential = frozenset(ESSENTIAL)
 
 
 def fit_command(name: str, fit: Fit) -> Any:
@@ -111,7 +122,7 @@ def fit_command(name: str, fit: Fit) -> Any:
             run_fit(fit, **values)
 
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(name, cls=Command, help=fit.help, no_args_is_help=True)(
+    single.command(name, cls=FitCommand, help=fit.help, no_args_is_help=True)(
         with_options(run, parameters)
     )
     return typer.main.get_command(single)
@@ -252,7 +263,7 @@ CELLS = parameter(
     Annotated[
         list[Path],
         typer.Argument(
-            metavar="CELLS...",
+            metavar="CELLS",
             help="File with raw counts (.h5ad, or a .zarr folder); of several, the genes that all have.",
         ),
     ],
@@ -347,8 +358,8 @@ POPULATIONS = tuple(
         None,
     )
     for name, text in (
-        ("background", "The cells to compare with, such as condition=control."),
-        ("target", "The cells with something new; several times for several conditions."),
+        ("background", "Cells to compare with, such as condition=control."),
+        ("target", "Cells with something new; several times for several conditions."),
     )
 )
 FITS = {
@@ -382,7 +393,7 @@ FITS = {
     ),
     "contrastivevi": Fit(
         "ContrastiveVI",
-        "Find what treated cells have that controls have not, apart from what all cells share "
+        "Find what treated cells have that controls have not; apart from what all cells share "
         "(contrastiveVI, Weinberger et al. 2023).",
         own=POPULATIONS,
         own_train=populations,

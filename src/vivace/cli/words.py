@@ -12,6 +12,7 @@ FLAGS = {
     "size_factor_key": "--size-factor",
     "categorical_covariate_keys": "--categorical-covariate",
     "continuous_covariate_keys": "--continuous-covariate",
+    "gene_list": "--gene",
 }
 """Arguments in Python to options in the shell, where they are called otherwise."""
 CODE = re.compile(r"([\w.]+\([^()]*=[^()]*\))")
@@ -72,4 +73,5 @@ def shell_words(text: str) -> str:
     """Text without code in words of the shell."""
     text = re.sub(r"\b([a-z][a-z_0-9]+)=True\b", lambda m: flag(m[1]), text)
     text = re.sub(r"\b([a-z][a-z_0-9]+)=(?=[\w\"'.-])", lambda m: f"{flag(m[1])} ", text)
-    return re.sub(r"\badata\b", "the data", text.replace("adata.", ""))
+    text = text.replace("adata.", "").replace("with load_query_data", "with vivace map")
+    return re.sub(r"\badata\b", "the data", text)
