@@ -1,4 +1,4 @@
-"""``vivace map``, ``expression`` and ``report --data``: answers of a model that people had to ask for in Python."""
+"""``vivace map``, ``expression`` and ``report --data``: answers of a model without Python."""
 
 from __future__ import annotations
 

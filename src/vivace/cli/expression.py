@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,11 @@ from vivace.cli.tissue import chosen
 from vivace.cli.words import flag, say, several
 from vivace.data.selection import name_positions
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError, UnsupportedError
+
+if TYPE_CHECKING:
+    from vivace.models.base import BaseModel
+    from vivace.models.destvi import DestVI
+    from vivace.tables.capabilities import Denoises
 
 ENDINGS = (".h5ad", ".csv")
 CELLS_AT_ONCE = 8192
@@ -42,7 +47,7 @@ def run_expression(
     check_new_file(out, overwrite=overwrite)
     from vivace.models.table import load
 
-    model: Any = load(run)
+    model = load(run)
     given = {name: value for name, value in how.items() if value not in (None, [], False)}
     genes = given.get("gene_list", list(model.var_names))
     with whole_counts(allow_fractions=allow_fractions):
@@ -57,19 +62,25 @@ def run_expression(
     say(f"Wrote {several(cells.n_obs, 'row')} x {several(len(genes), 'gene')} to {out}")
 
 
-def expression(model: Any, cell_type: str | None, how: dict[str, Any]) -> Iterator[pd.DataFrame]:
+def expression(
+    model: BaseModel, cell_type: str | None, how: dict[str, Any]
+) -> Iterator[pd.DataFrame]:
     """Tables of some cells after others, (n, G)."""
-    if hasattr(model, "get_scale_for_ct"):
+    from vivace.models.destvi import DestVI
+
+    if isinstance(model, DestVI):
         return of_type(model, cell_type, how)
-    if cell_type is not None or not hasattr(model, "get_normalized_expression"):
+    if cell_type is not None:
         msg = f"{type(model).__name__} models do not tell the cell types of a spot apart, DestVI models do"
         raise UnsupportedError(msg)
+    denoising = cast("Denoises", model)
     return (
-        model.get_normalized_expression(indices=rows, **how) for rows in ranges(model.adata.n_obs)
+        denoising.get_normalized_expression(indices=rows, **how)
+        for rows in ranges(model.adata.n_obs)
     )
 
 
-def of_type(model: Any, cell_type: str | None, how: dict[str, Any]) -> Iterator[pd.DataFrame]:
+def of_type(model: DestVI, cell_type: str | None, how: dict[str, Any]) -> Iterator[pd.DataFrame]:
     """Expression of one type in each spot."""
     if cell_type is None:
         types = ", ".join(model.cell_type_mapping)

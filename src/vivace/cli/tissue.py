@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,24 +15,34 @@ from vivace.cli.latent import cells_for
 from vivace.cli.words import say, several
 from vivace.errors import InvalidArgumentError, UnsupportedError, missing_key
 
+if TYPE_CHECKING:
+    from vivace.models.destvi import DestVI
+
 
 def run_states(
-    run: Path, data: Path, out: Path, *, cell_type: str | None, overwrite: bool, **counts: Any
+    run: Path,
+    data: Path,
+    out: Path,
+    *,
+    cell_type: str | None,
+    overwrite: bool,
+    allow_fractions: bool,
 ) -> None:
     """Load the model, read the spots, write the states as a table."""
     if out.suffix != ".csv":
         raise InvalidArgumentError(f'--out "{out}" should end in .csv')
     check_new_file(out, overwrite=overwrite)
+    from vivace.models.destvi import DestVI
     from vivace.models.table import load
 
-    model: Any = load(run)
-    if not hasattr(model, "get_gamma"):
+    model = load(run)
+    if not isinstance(model, DestVI):
         msg = (
             f"{type(model).__name__} models have no states of cell types in spots, DestVI models do "
             "(vivace deconvolve); vivace latent gives the state of each cell"
         )
         raise UnsupportedError(msg)
-    with whole_counts(**counts):
+    with whole_counts(allow_fractions=allow_fractions):
         model.adata = cells_for(model, read_cells_of(model, data))
         states = state_table(model, chosen(model, cell_type))
     with replacing(out) as beside:
@@ -43,14 +53,14 @@ def run_states(
     )
 
 
-def chosen(model: Any, cell_type: str | None) -> list[str]:
+def chosen(model: DestVI, cell_type: str | None) -> list[str]:
     """The types that are asked for."""
     if cell_type is not None and cell_type not in model.cell_type_mapping:
         raise missing_key("cell_type", cell_type, "the cell types", model.cell_type_mapping)
     return model.cell_type_mapping if cell_type is None else [cell_type]
 
 
-def state_table(model: Any, types: list[str]) -> pd.DataFrame:
+def state_table(model: DestVI, types: list[str]) -> pd.DataFrame:
     """One row a type and spot: its proportion, and its state."""
     states, shares = model.get_gamma(), model.get_proportions()
     parts = []
