@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from vivace.errors import InvalidArgumentError, VivaceWarning
+from vivace.errors import InvalidArgumentError, VivaceError, VivaceWarning
 from vivace.modules.base import LossOutput
 from vivace.train.result import TrainResult
 
@@ -19,7 +19,7 @@ class Callback(Protocol):
 
     Of several processes that train together, the first one tells. What a callback draws at random is not
     drawn from training, whose numbers are the same with and without it. One that raises an error is left
-    out from then on, with a warning: it does not cost the model.
+    out from then on, with a warning: it does not cost the model. Weights are theirs to read, not to write.
 
     Examples
     --------
@@ -90,7 +90,6 @@ class Told:
 
     def __init__(self, callbacks: Iterable[Any] = ()):
         self._callbacks = list(callbacks)
-        self._result: TrainResult | None = None
 
     def __enter__(self) -> Told:
         return self
@@ -126,8 +125,10 @@ class Told:
             try:
                 with torch.random.fork_rng(devices=[]):
                     tell(*facts)
-            except Exception as error:  # noqa: BLE001: whatever it is, training is worth more
+            except Exception as error:  # whatever it is, training is worth more
                 self._callbacks.remove(each)
+                if method == "start" and isinstance(error, VivaceError):
+                    raise  # nothing is lost yet, and it says what to do
                 msg = (
                     f"{type(each).__name__} failed in {method}() with {type(error).__name__}: {error}. It "
                     "is left out from here on; training goes on"
