@@ -13,12 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from vivace._files import check_place
+from vivace._progress import doing, no_silence
 from vivace.cli.command import Command, Group
 from vivace.cli.fit import AllowFractions, FitGroup
-from vivace.cli.words import in_words, note, say
+from vivace.cli.words import INTERRUPTED, in_words, note, say, still
 from vivace.errors import InvalidArgumentError, VivaceError, VivaceWarning
 
-INTERRUPTED = 130
 ORDER = [
     "demo",
     "fit",
@@ -397,7 +397,9 @@ def report(
         from vivace.cli.bring import run_tables
 
         run_tables(run, data, colour or None, allow_fractions=allow_fractions)
-    say(f"Wrote {write_report(run, out)}")
+    with doing("drawing the report"):
+        page = write_report(run, out)
+    say(f"Wrote {page}")
 
 
 def check_page(out: Path) -> None:
@@ -452,7 +454,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", VivaceWarning)
             warnings.showwarning = show_warning
-            code = app(arguments, prog_name="vivace", standalone_mode=False)
+            with no_silence(still):
+                code = app(arguments, prog_name="vivace", standalone_mode=False)
     except typer.TyperException as error:
         if not error.format_message():  # a command without arguments has shown its help
             sys.exit(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vivace._progress import doing
 from vivace.cli.counts import whole_counts
 from vivace.cli.files import read_any_cells
 from vivace.cli.fit import size
@@ -40,4 +41,5 @@ def run_tables(run: Path, data: Path, colour: list[str] | None, *, allow_fractio
     with whole_counts(allow_fractions=allow_fractions) as notes:
         model.adata = cells_for(model, read_cells_of(model, data))
         say(f"Read {size(model.adata)} from {data.name}. Asking the model ...")
-        write_tables(model, run, source=data.name, colour_by=colour, notes=notes)
+        with doing("asking the model for the tables of the report"):
+            write_tables(model, run, source=data.name, colour_by=colour, notes=notes)

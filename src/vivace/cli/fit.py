@@ -15,9 +15,10 @@ from vivace.cli.command import Command, Group, Later
 from vivace.cli.counts import counted, whole_counts, with_genes
 from vivace.cli.files import read_paired_cells
 from vivace.cli.help import REQUIRED
+from vivace.cli.keep import check_room, keep_run
 from vivace.cli.large import read_files
 from vivace.cli.options import asked_later, from_dataclass, from_signature, parameter, with_options
-from vivace.cli.words import say, several
+from vivace.cli.words import note, say, several
 from vivace.errors import InvalidArgumentError, nearest
 from vivace.runs.write import check_new_run
 
@@ -169,7 +170,6 @@ def run_fit(
     """Read, choose genes, train, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
     from vivace import models
-    from vivace.tables import save_run
 
     model_class = getattr(models, fit.model)
     own = {p.name: values.pop(p.name) for p in fit.own}
@@ -188,10 +188,11 @@ def run_fit(
             cells = chosen_genes(cells, values["n_top_genes"], setup)
         getattr(model_class, fit.setup)(cells, **setup)
         model = model_class(cells, **options)
-        say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
+        check_room(model, out)
+        say(f"Training {fit.model}. {PROMISE}")
         model.train(**train)
         say(outcome(model.training))
-        save_run(model, out, source=source, colour_by=values["colour"] or None, notes=notes)
+        keep_run(model, out, source=source, colour_by=values["colour"] or None, notes=notes)
     say(
         f"Wrote {out}/\nNext: vivace report {out}\n"
         f"      vivace latent {out} {files[0]} --out FILE{'.h5mu' if fit.paired else '.h5ad'}"
@@ -239,8 +240,20 @@ def split_values(
     )
 
 
+PROMISE = "Ctrl-C ends training early; from the first epoch on, the best one is kept."
+
+
 def outcome(training: dict[str, Any]) -> str:
-    """One sentence on how training ended."""
+    """One sentence on how training ended.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        It ended before there was anything to keep.
+    """
+    if training["epochs"] == 0:
+        note("Ctrl-C came before the first epoch was over: there is no best one to keep.")
+        raise KeyboardInterrupt
     how = {"early stopping": " (stopped early)", "interrupted": " (interrupted)"}
     stopped = how.get(training["stopped"], "")
     epochs = several(training["epochs"], "epoch")

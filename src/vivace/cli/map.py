@@ -11,7 +11,8 @@ import pandas as pd
 from vivace._files import replacing
 from vivace.cli.counts import counted, whole_counts
 from vivace.cli.files import check_new_file, write_cells
-from vivace.cli.fit import outcome, size
+from vivace.cli.fit import PROMISE, outcome, size
+from vivace.cli.keep import keep_run
 from vivace.cli.large import read_cells_of
 from vivace.cli.latent import check_ending, joined, named, table
 from vivace.cli.words import note, say, several
@@ -60,7 +61,6 @@ def run_map(
     if keep is not None:
         check_new_run(keep, overwrite=overwrite)
     from vivace.models.table import load
-    from vivace.tables import save_run
     from vivace.tables.capabilities import latent_ranges
 
     reference = load(run)
@@ -72,7 +72,7 @@ def run_map(
         model, prepared = mapped(reference, cells, train)
         means = joined(latent_ranges(model, prepared))
         if keep is not None and model is not reference:
-            save_run(model, keep, source=data.name)
+            keep_run(model, keep, source=data.name)
             say(f"Wrote {keep}/")
     found = None if known is None else carried(known, next(iter(means.values())), cells.obs_names)
     if out.suffix == ".csv":
@@ -112,7 +112,7 @@ def mapped(reference: BaseModel, cells: Any, train: dict[str, Any]) -> tuple[Bas
         say("The reference knows all batches of these cells: nothing is to be learned.")
         return reference, cells
     model = kind.load_query_data(cells, reference)
-    say("Learning the new batches. Ctrl-C ends this early and keeps the best so far.")
+    say(f"Learning the new batches. {PROMISE}")
     model.train(**{name: value for name, value in train.items() if value is not None})
     say(outcome(model.training))
     return model, cells

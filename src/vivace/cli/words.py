@@ -6,6 +6,10 @@ import os
 import re
 import sys
 
+from vivace._progress import said
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 FLAGS = {
     "batch_key": "--batch",
     "labels_key": "--labels",
@@ -24,11 +28,19 @@ def say(message: str) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     print(message, flush=True)  # noqa: T201
+    said()
 
 
 def note(message: str) -> None:
     """Tell the user about something to look at."""
     print(message, file=sys.stderr, flush=True)  # noqa: T201
+    said()
+
+
+def still(message: str) -> None:
+    """Tell the user what takes so long; of several processes, the first one does."""
+    if os.environ.get("RANK", "0") == "0":
+        note(message)
 
 
 def several(n: int, thing: str) -> str:
