@@ -6,6 +6,7 @@ from vivace.metrics.imputation import hide_events, imputation_scores, psi_imputa
 from vivace.metrics.mixing import clisi, ilisi, lisi
 from vivace.metrics.separation import silhouette
 from vivace.metrics.transfer import (
+    carry_labels,
     knn_accuracy,
     knn_balanced_accuracy,
     label_transfer,
@@ -14,6 +15,7 @@ from vivace.metrics.transfer import (
 
 __all__ = [
     "ari",
+    "carry_labels",
     "clisi",
     "depth_transfer",
     "hide_events",

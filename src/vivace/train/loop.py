@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from vivace._ranks import ALONE, Ranks, minibatches_divided
 from vivace._settings import own_session, seeded
 from vivace.errors import TrainingError, VivaceError
 from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.train.callbacks import NOBODY, Callback, Told
 from vivace.train.checkpoint import Progress, Timer, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
 from vivace.train.exchange import Exchange, exchanging
@@ -64,6 +65,7 @@ def fit(
     history: History | None = None,
     progress: bool = False,
     alone: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train a module, together with the other processes that a launcher has started.
 
@@ -91,6 +93,8 @@ def fit(
         Show a progress bar if the terminal is one.
     alone
         Train by this process only, whatever a launcher says of others.
+    callbacks
+        Told of steps and epochs, see :class:`vivace.train.Callback`.
 
     Returns
     -------
@@ -119,7 +123,9 @@ def fit(
     optimizer = make_optimizer(module, options)
     state = Progress(0, History() if history is None else history, BestSoFar())
     stopped = "finished"
+    told = Told(callbacks if ranks.writes else ())
     with (
+        told,
         left_on_error(ranks),
         batch_norm_momentum(module, options.batch_norm_momentum),
         cells_thinned(module, options.thinned_share),
@@ -133,13 +139,16 @@ def fit(
         done = (start, state.steps_done)
         facts = {"seed": seed, "loss_kwargs": loss_kwargs, "epochs and steps done": done}
         train, validation = begin(ranks, module, train, validation, options, facts)
+        told.start({"options": asdict(options), "seed": seed, "n_train": train.n_obs})
 
         def keep(epoch: int, steps_done: int = 0, metrics: EpochMetrics | None = None) -> None:
             if checkpoint is not None and ranks.writes:
                 now = Progress(epoch, history, best, steps_done, metrics)
                 save_checkpoint(checkpoint, module, optimizer, now, options)
 
-        trainer = Trainer(module, train, optimizer, options, loss_kwargs, interrupt, ranks, seed)
+        trainer = Trainer(
+            module, train, optimizer, options, loss_kwargs, interrupt, ranks, seed, told
+        )
         with (
             exchanging(ranks, optimizer) as exchange,
             progress_bar(options.max_epochs, start, show=progress and ranks.writes) as show,
@@ -155,6 +164,7 @@ def fit(
                 if validation is not None and (epoch + 1) % options.check_val_every_n_epoch == 0:
                     metrics |= trainer.evaluate(validation, metrics["kl_weight"])
                 history.add(n_before + epoch, metrics)
+                told.epoch(n_before + epoch, metrics)
                 best.update(metrics.get(options.early_stopping_monitor), epoch, module, options)
                 show(epoch + 1, metrics)
                 if (epoch + 1) % options.checkpoint_every_n_epochs == 0:
@@ -162,17 +172,27 @@ def fit(
                 if best.is_stale(epoch, options):
                     stopped = "early stopping"
                     break
+    seconds = time.perf_counter() - started
+    return told.end(ended(module, options, history, best, n_before, stopped, seconds))
+
+
+def ended(
+    module: BaseModule,
+    options: TrainOptions,
+    history: History,
+    best: BestSoFar,
+    n_before: int,
+    stopped: str,
+    seconds: float,
+) -> TrainResult:
+    """Put the weights in that training ends with, and say how it went."""
     wants_best = options.keep_best or stopped != "finished"
-    if wants_best and best.weights is not None:
+    has_best = wants_best and best.weights is not None
+    if has_best:
         module.load_state_dict(best.weights)
     module.eval()
-    return TrainResult(
-        history=history,
-        stopped=stopped,
-        epochs=history.n_epochs,
-        best_epoch=n_before + best.epoch if wants_best and best.weights is not None else None,
-        seconds=time.perf_counter() - started,
-    )
+    best_epoch = n_before + best.epoch if has_best else None
+    return TrainResult(history, stopped, history.n_epochs, best_epoch, seconds)
 
 
 @dataclass
@@ -187,6 +207,7 @@ class Trainer:
     interrupt: Interrupt
     ranks: Ranks = ALONE
     seed: int = 0
+    told: Told = NOBODY
     last_finite: float = math.nan
     keep: Keep | None = None
     show: Show | None = None
@@ -252,6 +273,7 @@ class Trainer:
             elif self.device.type == "cpu":  # elsewhere looking would wait for the device
                 self._check_finite(losses.loss.item(), epoch, step)
             metrics.add(losses)
+            self.told.step(step + 1, losses)
             if self.show is not None:
                 self.show((step + 1) / len(self.batches), None)
             due = self.timer.is_due() if self.exchange is None else self.exchange.due
