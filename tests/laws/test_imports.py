@@ -31,7 +31,17 @@ ALLOWED = {
         "train",
     },
 }
-EVERYBODY = {"errors", "_arguments", "_types", "_files", "_hooks", "_lazy", "_ranks", "_settings"}
+EVERYBODY = {
+    "errors",
+    "_arguments",
+    "_types",
+    "_files",
+    "_hooks",
+    "_lazy",
+    "_mudata",
+    "_ranks",
+    "_settings",
+}
 NEVER = {
     "kernels": {"anndata", "pandas", "mudata"},
     "likelihoods": {"anndata", "pandas", "mudata"},
