@@ -68,7 +68,11 @@ html_theme_options = {
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-OUTSIDE = {"benchmarks/README": "benchmarks", "CHANGELOG": "changelog", "CONTRIBUTING": "contributing"}
+OUTSIDE = {
+    "benchmarks/README": "benchmarks",
+    "CHANGELOG": "changelog",
+    "CONTRIBUTING": "contributing",
+}
 """Files of the repository that pages link to, and the page of the site that shows each."""
 
 
