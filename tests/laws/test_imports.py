@@ -39,6 +39,7 @@ EVERYBODY = {
     "_hooks",
     "_lazy",
     "_progress",
+    "_mudata",
     "_ranks",
     "_settings",
 }
