@@ -16,6 +16,7 @@ from vivace._files import check_place
 from vivace._progress import doing, no_silence
 from vivace.cli.command import Command, Group
 from vivace.cli.fit import AllowFractions, FitGroup
+from vivace.cli.many import STABILITY, TUNE, StabilityGroup, TuneGroup
 from vivace.cli.words import INTERRUPTED, in_words, note, say, still
 from vivace.errors import InvalidArgumentError, VivaceError, VivaceWarning
 
@@ -29,6 +30,8 @@ ORDER = [
     "de",
     "expression",
     "states",
+    "stability",
+    "tune",
     "import",
 ]
 
@@ -57,6 +60,12 @@ app.add_typer(
     ),
     name="fit",
 )
+
+for name, group, purpose in (
+    ("stability", StabilityGroup, STABILITY),
+    ("tune", TuneGroup, TUNE),
+):
+    app.add_typer(typer.Typer(cls=group, help=purpose, no_args_is_help=True), name=name)
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, made by vivace fit.")]
 Data = Annotated[

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -164,39 +165,65 @@ def fit_parameters(fit: Fit) -> list[Any]:
     return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
 
 
-def run_fit(
-    fit: Fit, *, data: Any, out: Path, overwrite: bool, allow_fractions: bool, **values: Any
-) -> None:
+def run_fit(fit: Fit, *, out: Path, overwrite: bool, **values: Any) -> None:
     """Read, choose genes, train, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
+    with ready(fit, **values) as given:
+        model = given.model
+        check_room(model, out)
+        say(f"Training {fit.model}. {PROMISE}")
+        model.train(**given.train)
+        say(outcome(model.training))
+        colour_by = values["colour"] or None
+        keep_run(model, out, source=given.source, colour_by=colour_by, notes=given.notes)
+    first = values["data"] if fit.paired else values["data"][0]
+    say(
+        f"Wrote {out}/\nNext: vivace report {out}\n"
+        f"      vivace latent {out} {first} --out FILE{'.h5mu' if fit.paired else '.h5ad'}"
+    )
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model that waits to be trained.
+
+    Attributes
+    ----------
+    model, train
+        The model with its cells, and arguments of ``train``.
+    source
+        Names of the files.
+    notes
+        Sentences about the counts, to be shown.
+    """
+
+    model: BaseModel
+    train: dict[str, Any]
+    source: str
+    notes: list[str]
+
+
+@contextmanager
+def ready(fit: Fit, *, data: Any, allow_fractions: bool, **values: Any) -> Iterator[Ready]:
+    """Read cells, choose genes and build a model; inside, counts are as the user allowed them to be."""
     from vivace import models
 
     model_class = getattr(models, fit.model)
     own = {p.name: values.pop(p.name) for p in fit.own}
     on_disk = values.pop("on_disk", None)
     setup, options, train = split_values(model_class, values, fit.setup)
-    files = [data] if fit.paired else data
     cells = read_paired_cells(data) if fit.paired else read_files(data, on_disk)
-    source = ", ".join(path.name for path in files)
+    source = data.name if fit.paired else ", ".join(path.name for path in data)
     say(f"Read {size(cells)} from {source}.")
     check_needed({name: values[name] for name in fit.needs}, cells.obs)
-    check_columns("colour", values["colour"], cells.obs)
+    check_columns("colour", values.get("colour") or [], cells.obs)
     train |= fit.own_train(cells, own)
     allowed = allow_fractions or values.get("gene_likelihood") == "normal"
     with whole_counts(allow_fractions=allowed) as notes:
         if not fit.paired:
             cells = chosen_genes(cells, values["n_top_genes"], setup)
         getattr(model_class, fit.setup)(cells, **setup)
-        model = model_class(cells, **options)
-        check_room(model, out)
-        say(f"Training {fit.model}. {PROMISE}")
-        model.train(**train)
-        say(outcome(model.training))
-        keep_run(model, out, source=source, colour_by=values["colour"] or None, notes=notes)
-    say(
-        f"Wrote {out}/\nNext: vivace report {out}\n"
-        f"      vivace latent {out} {files[0]} --out FILE{'.h5mu' if fit.paired else '.h5ad'}"
-    )
+        yield Ready(model_class(cells, **options), train, source, notes)
 
 
 def size(cells: Any) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import pandas as pd
 
 from vivace._files import replacing
 from vivace.errors import InvalidArgumentError, ModelFileError
 from vivace.fits.one import Arrays
 from vivace.fits.plan import Fit, Plan
+from vivace.runs.layout import TABLES
 
 PLAN = "plan.json"
 FITS = "fits"
+VERDICT = "verdict.txt"
 
 
 def open_folder(folder: Path, plan: Plan) -> None:
@@ -75,3 +79,14 @@ def read_answers(folder: Path, fit: Fit) -> Arrays | None:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], verdict: str) -> Path:
+    """Write tables as CSV and the verdict beside them; returns their folder."""
+    place = folder / TABLES
+    for name, table in tables.items():
+        with replacing(place / f"{name}.csv") as beside:
+            table.to_csv(beside, float_format="%.5g")
+    with replacing(place / VERDICT) as beside:
+        beside.write_text(f"{verdict}\n", encoding="utf-8")
+    return place

@@ -29,7 +29,7 @@ from vivace.fits.correction import correction_table
 from vivace.fits.folder import open_folder
 from vivace.fits.one import Arrays
 from vivace.fits.plan import Fit, Plan, populations_of, seeds, training_of
-from vivace.fits.progress import fits_bar
+from vivace.fits.progress import Tell, fits_bar
 from vivace.fits.side_by_side import run_all
 from vivace.fits.verdict import verdict
 from vivace.models.base import BaseModel
@@ -129,6 +129,7 @@ def stability(
     n_processes: int | None = None,
     out: str | Path | None = None,
     progress: bool = True,
+    tell: Tell | None = None,
 ) -> Stability:
     """Fit a model many times, with other seeds, and say what all fits agree on.
 
@@ -167,6 +168,8 @@ def stability(
         that a study that was stopped goes on and ``n_fits`` can be raised.
     progress
         Show a progress bar, if the terminal is one.
+    tell
+        Where it is none, called with a line after each.
 
     Returns
     -------
@@ -201,7 +204,7 @@ def stability(
     plan = make_plan(model, adata, questions, labels_key, groupby, share, model_kwargs, train_kwargs)
     first = settings.seed if seed is None else read_option("seed", seed)
     fits = fits_of(plan, n_fits, first)
-    with _folder(out) as folder, fits_bar(show=progress) as report:
+    with _folder(out) as folder, fits_bar(show=progress, tell=tell) as report:
         open_folder(folder, plan)
         found, failed = run_all(plan, fits, folder, read_option("n_processes", n_processes, None), report)
     return summarise(plan, found, failed)

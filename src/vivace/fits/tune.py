@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ from vivace.errors import (
 from vivace.fits.folder import open_folder
 from vivace.fits.one import first_space
 from vivace.fits.plan import Plan
-from vivace.fits.progress import fits_bar
+from vivace.fits.progress import Tell, fits_bar
 from vivace.fits.search import Space, parts_of, read_search, suggest
-from vivace.fits.side_by_side import how_many
+from vivace.fits.side_by_side import Report, how_many
 from vivace.fits.stability import make_plan
 from vivace.metrics import ilisi, knn_balanced_accuracy
 from vivace.models.base import BaseModel
@@ -114,6 +114,7 @@ def tune(
     n_processes: int | None = None,
     out: str | Path | None = None,
     progress: bool = True,
+    tell: Tell | None = None,
 ) -> Tuned:
     """Try other options of a model and its training on these data, within a time.
 
@@ -149,6 +150,8 @@ def tune(
         Folder to keep the trials in; called again with it, a search goes on.
     progress
         Show a progress bar, if the terminal is one.
+    tell
+        Where it is none, called with a line after each.
 
     Raises
     ------
@@ -183,7 +186,8 @@ def tune(
         scores(trials, {}, trials.seed)  # refuses what cannot be fitted, and says how long it takes
         each = time.monotonic() - began
         left = 60 * minutes - (time.monotonic() - started) - each * rounds(2 * REPEATS, processes)
-        study = run_trials(trials, space, folder, left, n_trials, processes, progress)
+        bar = fits_bar(show=progress, words="Trials", tell=tell)
+        study = run_trials(trials, space, folder, left, n_trials, processes, bar)
         return conclude(trials, study, processes)
 
 
@@ -277,13 +281,13 @@ def run_trials(
     seconds: float,
     n_trials: int | None,
     processes: int,
-    progress: bool,
+    bar: AbstractContextManager[Report],
 ) -> Any:
     """An optuna study with the trials of a folder and those that the time allows."""
     study = study_of(folder, trials.seed)
     before = len(study.trials)
     wanted = math.inf if n_trials is None else n_trials
-    with fits_bar(show=progress, words="Trials") as report:
+    with bar as report:
         ends = time.monotonic() + seconds
         while (done := len(study.trials) - before) < wanted and time.monotonic() < ends:
             now = int(min(processes, wanted - done))
