@@ -13,7 +13,6 @@ from torch import nn
 
 from vivace._ranks import Ranks, add_up
 from vivace.train.optimizer import MOMENTS, ready_state, trained_by
-from vivace.train.shared import Memory, shared_memory
 
 LINE = 16
 """Numbers that a line of memory holds at least; every weight starts at one."""
@@ -110,7 +109,7 @@ class SharedExchange(Exchange):
 
     def __init__(self, ranks: Ranks, optimizer: torch.optim.Optimizer):
         super().__init__(ranks, optimizer)
-        self._memory: Memory = ranks.memory
+        self._memory = ranks.memory
         n, whole = sum(self._sizes) + self._n_facts, sum(map(_in_lines, self._sizes))
         numbers = self._memory.rest.view(self._parameters[0].dtype)
         *places, gradients, _ = numbers.split(
@@ -214,6 +213,8 @@ def exchanging(ranks: Ranks, optimizer: torch.optim.Optimizer) -> Iterator[Excha
     if ranks.size == 1:
         yield None
         return
+    from vivace.train.shared import shared_memory  # only here: it brings the compiler
+
     kinds = {(p.device.type, p.dtype) for p in trained_by(optimizer)}
     if len(kinds) > 1 or next(iter(kinds))[0] != "cpu":
         yield SentExchange(ranks, optimizer)
