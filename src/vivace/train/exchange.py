@@ -117,7 +117,8 @@ class SharedExchange(Exchange):
         )
         self._move(optimizer, places)
         self.optimizer = self._of_parts(optimizer)
-        widths = [sum(part) for part in zip(*map(self._widths, self._sizes), strict=True)]
+        self._cuts = list(map(self._widths, self._sizes))
+        widths = [sum(of_rank) for of_rank in zip(*self._cuts, strict=True)]
         self._columns = gradients.view(ranks.size, n).split([*widths, self._n_facts], dim=1)
         self._mine = gradients.view(ranks.size, n)[ranks.rank]
         self._sum = torch.empty_like(self._columns[ranks.rank][0])
@@ -162,10 +163,7 @@ class SharedExchange(Exchange):
         return own
 
     def _part(self, x: torch.Tensor) -> torch.Tensor:
-        return self._cut(x)[self.ranks.rank]
-
-    def _cut(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return x.detach().reshape(-1).split(self._widths(x.numel()))
+        return x.detach().view(-1).split(self._widths(x.numel()))[self.ranks.rank]
 
     def _widths(self, n: int) -> list[int]:
         """How many of n numbers each process updates."""
@@ -173,7 +171,8 @@ class SharedExchange(Exchange):
         return [n * (rank + 1) // size - n * rank // size for rank in range(size)]
 
     def _put_together(self, facts: torch.Tensor) -> None:
-        by_process = zip(*(self._cut(gradient_of(p)) for p in self._parameters), strict=True)
+        cut = (gradient_of(p).split(n) for p, n in zip(self._parameters, self._cuts, strict=True))
+        by_process = zip(*cut, strict=True)
         torch.cat([*(part for parts in by_process for part in parts), facts], out=self._mine)
         for parameter in self._parameters:
             parameter.grad = None
