@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -158,7 +159,8 @@ class SharedExchange(Exchange):
             for parameter, part in zip(group["params"], parts, strict=True):
                 state = optimizer.state[parameter]
                 states[part] = state | {name: self._part(state[name]) for name in MOMENTS}
-        own = type(optimizer)(groups)
+        kind: Any = type(optimizer)
+        own = kind(groups)
         own.state.update(states)
         return own
 
