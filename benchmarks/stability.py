@@ -59,7 +59,9 @@ def truth(n_fits: int) -> None:
     for seed in SEEDS:
         adata = simulated(seed)
         options = {"n_fits": n_fits, "seed": 100 * seed, "progress": False}
-        split = vivace.stability(vivace.SCVI, adata, labels_key="group", questions=["labels"], **options)
+        split = vivace.stability(
+            vivace.SCVI, adata, labels_key="group", questions=["labels"], **options
+        )
         for kind, row in split.labels.iterrows():
             print(f"{seed} {kind} {row['cells']:.0f} {row['stability']:.3f} {row['found_in']:.0f}")
         found = vivace.stability(
@@ -137,7 +139,9 @@ def tuning(minutes: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("what", choices=["truth", "real", "time", "tune"])
     parser.add_argument("--fits", type=int, default=16)
     parser.add_argument("--minutes", type=float, default=10)

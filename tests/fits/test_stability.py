@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from model_table import CASES
 
 import vivace
+from model_table import CASES
 from vivace.errors import (
     InvalidArgumentError,
     MissingKeyError,
@@ -115,7 +115,9 @@ def test_a_study_that_was_stopped_goes_on(scvi, tmp_path, monkeypatch):
     monkeypatch.setattr("vivace.fits.one.run_fit", stopping)
     with pytest.raises(KeyboardInterrupt):
         quick(model, train, **options)
-    monkeypatch.setattr("vivace.fits.one.run_fit", lambda p, f: made.append(f.seed) or run_fit(p, f))
+    monkeypatch.setattr(
+        "vivace.fits.one.run_fit", lambda p, f: made.append(f.seed) or run_fit(p, f)
+    )
     assert quick(model, train, **options).n_fits == 3
     assert made == [0, 1, 2]
 
@@ -132,10 +134,10 @@ def test_fits_of_something_else_are_not_mixed_in(scvi, tmp_path):
     model, train = scvi
     options = {"questions": ["neighbours"], "out": tmp_path / "study"}
     quick(model, train, **options)
-    with pytest.raises(InvalidArgumentError, match="another training"):
+    with pytest.raises(InvalidArgumentError, match="their training"):
         quick(model, {**train, "lr": 0.1}, **options)
     model.adata.X.data[0] += 1
-    with pytest.raises(InvalidArgumentError, match="another counts"):
+    with pytest.raises(InvalidArgumentError, match="their counts"):
         quick(model, train, **options)
     (tmp_path / "study/plan.json").write_text("{")
     with pytest.raises(ModelFileError, match="cannot be read"):
@@ -174,8 +176,7 @@ def test_a_process_that_is_killed_costs_no_fit(scvi, monkeypatch):
 
 def test_no_more_processes_than_memory_allows(scvi, monkeypatch):
     monkeypatch.setattr(side_by_side, "free_memory", lambda: 10**6)
-    model, train = scvi
-    plan = type("Plan", (), {"adata": model.adata})
+    plan = type("Plan", (), {"adata": scvi[0].adata})
     assert side_by_side.how_many(plan) == 1
 
 

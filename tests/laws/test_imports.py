@@ -26,9 +26,20 @@ ALLOWED = {
     "report": {"runs"},
     "models": {"analysis", "train", "io", "modules", "data", "likelihoods", "kernels", "nn"},
     "tables": {"models", "runs", "analysis", "data", "metrics"},
-    "fits": {"models", "tables", "data", "io", "metrics", "train"},
+    "fits": {"models", "tables", "runs", "data", "io", "metrics", "train"},
     "cli": {
-        *("analysis", "data", "datasets", "fits", "io", "metrics", "models", "report", "runs", "tables"),
+        *(
+            "analysis",
+            "data",
+            "datasets",
+            "fits",
+            "io",
+            "metrics",
+            "models",
+            "report",
+            "runs",
+            "tables",
+        ),
         "train",
     },
 }

@@ -12,10 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from vivace._files import check_place
+from vivace._progress import doing
 from vivace.cli.command import Later
 from vivace.cli.fit import ESSENTIAL, FITS, Fit, FitCommand, FitGroup, fit_parameters, ready
 from vivace.cli.options import parameter, with_options
 from vivace.cli.words import flag, say, several
+from vivace.errors import InvalidArgumentError
 
 MODEL = "--model"
 NOT_OF_MANY = ("out", "overwrite", "colour", "devices", "checkpoint", "resume", "train_size")
@@ -42,6 +44,8 @@ class FitsGroup(FitGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Command of one model."""
+        if Path(cmd_name).suffix:  # a file of cells, without a model before it
+            raise InvalidArgumentError(f"name the model, such as {MODEL} scvi")
         super().get_command(ctx, cmd_name)  # refuses what is no model
         name = cmd_name.lower()
         return Later(name, FITS[name].help, partial(self.build, name, FITS[name]))
@@ -101,18 +105,19 @@ def run_stability(
     with ready(fit, **values) as given:
         say(f"Fitting {fit.model} {several(n_fits, 'time')}. What is done is kept in {out}/: after "
             "Ctrl-C, the same command goes on.")  # fmt: skip
-        found = stability(
-            given.model,
-            n_fits=n_fits,
-            labels_key=values.get("labels_key"),
-            groupby=groupby,
-            share=share,
-            train_kwargs=given.train,
-            seed=seed,
-            n_processes=n_processes,
-            out=out,
-            tell=say,
-        )
+        with doing("fitting"):
+            found = stability(
+                given.model,
+                n_fits=n_fits,
+                labels_key=values.get("labels_key"),
+                groupby=groupby,
+                share=share,
+                train_kwargs=given.train,
+                seed=seed,
+                n_processes=n_processes,
+                out=out,
+                tell=say,
+            )
         write_tables(out, found.tables(), found.verdict)
     say(f"{found.verdict}\nWrote {out}/tables/")
 
@@ -145,18 +150,19 @@ def run_tune(
     with ready(fit, **values) as given:
         say(f"Trying other options of {fit.model} for {minutes:g} minutes. What is done is kept in "
             f"{out}/: after Ctrl-C, the same command goes on.")  # fmt: skip
-        found = tune(
-            given.model,
-            minutes=minutes,
-            n_trials=n_trials,
-            measure=measure,
-            labels_key=values.get("labels_key"),
-            train_kwargs=given.train,
-            seed=seed,
-            n_processes=n_processes,
-            out=out,
-            tell=say,
-        )
+        with doing("fitting"):
+            found = tune(
+                given.model,
+                minutes=minutes,
+                n_trials=n_trials,
+                measure=measure,
+                labels_key=values.get("labels_key"),
+                train_kwargs=given.train,
+                seed=seed,
+                n_processes=n_processes,
+                out=out,
+                tell=say,
+            )
         tables = {
             "trials": found.trials,
             "comparison": found.comparison.rename_axis("options"),
@@ -196,7 +202,9 @@ ASKED = [
     _option("n_fits", int, "Fits with other seeds.", 16, "--fits"),
     _option("groupby", str | None, "Column of obs whose groups are compared. Default: the labels."),
     _option(
-        "share", float | None, "Share of the cells that each fit learns from, drawn anew. Default: all."
+        "share",
+        float | None,
+        "Share of the cells that each fit learns from, drawn anew. Default: all.",
     ),
     PROCESSES,
 ]

@@ -46,8 +46,8 @@ def open_folder(folder: Path, plan: Plan) -> None:
     differing = [name for name, value in facts.items() if _facts_of(path).get(name) != value]
     if differing:
         msg = (
-            f'out="{folder}" holds fits of another {differing[0]}: give what they were made with, and '
-            "they are gone on with, or name another folder"
+            f'out="{folder}" holds fits that differ in their {differing[0]}: ask for what they were made '
+            "with, to go on, or name another folder"
         )
         raise InvalidArgumentError(msg)
 

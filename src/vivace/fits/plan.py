@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +12,6 @@ from vivace._settings import settings
 from vivace.io import SavedModel
 from vivace.models.base import BaseModel
 from vivace.models.contrastivevi import ContrastiveVI
-from vivace.models.destvi import DestVI
 
 Kind = Literal["as_asked", "no_batch", "shuffled_batch"]
 KINDS: tuple[Kind, ...] = ("as_asked", "no_batch", "shuffled_batch")
@@ -140,5 +138,3 @@ def populations_of(model: BaseModel) -> dict[str, Any]:
     if not isinstance(model, ContrastiveVI) or model.split is None:
         return {}
     return {"background_indices": model.split.background, "target_indices": model.conditions}
-
-

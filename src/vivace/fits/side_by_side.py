@@ -78,9 +78,7 @@ def side_by_side(
         yield attempt(plan, fit)
 
 
-def _parallel(
-    plan: Plan, fits: Iterable[Fit], n: int
-) -> Iterator[tuple[Fit, Arrays | None, str]]:
+def _parallel(plan: Plan, fits: Iterable[Fit], n: int) -> Iterator[tuple[Fit, Arrays | None, str]]:
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -119,6 +117,8 @@ def free_memory() -> int:
     """Bytes of memory that are free for new processes."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        return next(
+            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")
+        )
     except (OSError, StopIteration, ValueError):  # not Linux: all of it
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

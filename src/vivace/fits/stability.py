@@ -28,14 +28,13 @@ from vivace.fits import agreement
 from vivace.fits.correction import correction_table
 from vivace.fits.folder import open_folder
 from vivace.fits.one import Arrays
-from vivace.fits.plan import Fit, Plan, populations_of, seeds, training_of
+from vivace.fits.plan import Fit, Plan, seeds, training_of
 from vivace.fits.progress import Tell, fits_bar
 from vivace.fits.side_by_side import run_all
 from vivace.fits.verdict import verdict
 from vivace.models.base import BaseModel
 from vivace.models.contrastivevi import ContrastiveVI
 from vivace.models.destvi import DestVI
-from vivace.models.splicevi import SPLICEVI
 from vivace.models.sysvi import SysVI
 from vivace.tables.cells import column_of, drawn_rows
 
@@ -201,12 +200,16 @@ def stability(
     ['cells', 'stability', 'lowest', 'found_in']
     """
     n_fits, share = read_option("n_fits", n_fits), read_option("share", share, None)
-    plan = make_plan(model, adata, questions, labels_key, groupby, share, model_kwargs, train_kwargs)
+    plan = make_plan(
+        model, adata, questions, labels_key, groupby, share, model_kwargs, train_kwargs
+    )
     first = settings.seed if seed is None else read_option("seed", seed)
     fits = fits_of(plan, n_fits, first)
     with _folder(out) as folder, fits_bar(show=progress, tell=tell) as report:
         open_folder(folder, plan)
-        found, failed = run_all(plan, fits, folder, read_option("n_processes", n_processes, None), report)
+        found, failed = run_all(
+            plan, fits, folder, read_option("n_processes", n_processes, None), report
+        )
     return summarise(plan, found, failed)
 
 
@@ -266,7 +269,9 @@ def asked(model: BaseModel, plan: Plan, questions: Sequence[str] | None) -> tupl
     for name in questions:
         check_choice("questions", name, QUESTIONS)
         if not can[name]:
-            msg = f'questions: "{name}" has no answer for this {type(model).__name__} and these data'
+            msg = (
+                f'questions: "{name}" has no answer for this {type(model).__name__} and these data'
+            )
             raise UnsupportedError(msg)
     if len(questions) == 0:
         raise InvalidArgumentError("questions is empty; leave it out to ask all")
@@ -334,7 +339,9 @@ def summarise(plan: Plan, found: Mapping[Fit, Arrays], failed: Mapping[Fit, str]
 
 def of_fits(own: Mapping[Fit, Arrays], kinds: np.ndarray | None) -> pd.DataFrame:
     """One row a fit."""
-    columns = [n for n in ("epochs", "held_out", "seconds", "mixing") if n in next(iter(own.values()))]
+    columns = [
+        n for n in ("epochs", "held_out", "seconds", "mixing") if n in next(iter(own.values()))
+    ]
     table = pd.DataFrame(
         {name: [float(answers[name]) for answers in own.values()] for name in columns},
         index=pd.Index([fit.seed for fit in own], name="seed"),
@@ -356,7 +363,9 @@ def of_cells(plan: Plan, each: Sequence[Arrays], spaces: Sequence[str]) -> dict[
         codes = [answers["clusters"] for answers in each]
         cells["cluster"] = consensus
         tables["clusters"] = agreement.cluster_table(consensus, codes).rename_axis("cluster")
-        tables["together"] = pd.DataFrame(agreement.together(consensus, codes)).rename_axis("cluster")
+        tables["together"] = pd.DataFrame(agreement.together(consensus, codes)).rename_axis(
+            "cluster"
+        )
     if "labels" in plan.questions and plan.labels_key is not None:
         codes_of_kinds, kinds = pd.factorize(kinds_of(plan), sort=True)
         nearest = [answers[f"neighbours:{spaces[0]}"] for answers in each]
@@ -401,7 +410,9 @@ def of_proportions(plan: Plan, each: Sequence[Arrays]) -> pd.DataFrame:
     assert isinstance(model, DestVI)
     shares = np.stack([answers["proportions"] for answers in each])  # (F, spots, types)
     first, second = np.triu_indices(len(each), 1)
-    with np.errstate(invalid="ignore", divide="ignore"):  # a type that is nowhere correlates with nothing
+    with np.errstate(
+        invalid="ignore", divide="ignore"
+    ):  # a type that is nowhere correlates with nothing
         pairs = [
             [np.corrcoef(shares[a, :, t], shares[b, :, t])[0, 1] for t in range(shares.shape[2])]
             for a, b in zip(first, second, strict=True)

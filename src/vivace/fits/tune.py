@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,7 @@ from vivace.fits.stability import make_plan
 from vivace.metrics import ilisi, knn_balanced_accuracy
 from vivace.models.base import BaseModel
 from vivace.models.destvi import DestVI
+from vivace.tables.capabilities import HasBound
 from vivace.tables.cells import column_of
 
 MEASURES = ("elbo", "kinds", "mixing")
@@ -223,9 +224,13 @@ def prepare(plan: Plan, measure: str, seed: int) -> Trials:
         msg = "tune: DestVI learns numbers of each spot, so that there is no held-out spot to judge by"
         raise UnsupportedError(msg)
     if measure == "kinds" and plan.labels_key is None:
-        raise InvalidArgumentError('measure="kinds" needs labels_key, a column with kinds of cells')
+        raise InvalidArgumentError(
+            'measure="kinds" needs a column with kinds of cells: labels_key="cell_type"'
+        )
     if measure == "mixing" and column_of(model, Keys.BATCH) is None:
-        raise InvalidArgumentError('measure="mixing" needs data that were set up with batch_key')
+        raise InvalidArgumentError(
+            'measure="mixing" needs data that were set up with a batch: batch_key="batch"'
+        )
     n = model._cells().n_cells
     order = np.random.default_rng(seed).permutation(n)
     first, second = round(SHARES[0] * n), round((SHARES[0] + SHARES[1]) * n)
@@ -259,10 +264,10 @@ def scores(trials: Trials, chosen: Mapping[str, Any], seed: int) -> tuple[float,
         )
 
 
-def measured(trials: Trials, model: Any, rows: np.ndarray) -> float:
+def measured(trials: Trials, model: BaseModel, rows: np.ndarray) -> float:
     """The measure on some cells."""
     if trials.measure == "elbo":
-        return -float(model.get_elbo(indices=rows))
+        return -float(cast("HasBound", model).get_elbo(indices=rows))
     obs = trials.plan.adata.obs.iloc[rows]
     latent = first_space(model, rows)
     if trials.measure == "mixing":
@@ -294,7 +299,9 @@ def run_trials(
             asked = [study.ask() for _ in range(now)]
             chosen = [suggest(trial, space) for trial in asked]
             seeds = [trials.seed] * now
-            for trial, outcome in zip(asked, several(trials, chosen, seeds, processes), strict=True):
+            for trial, outcome in zip(
+                asked, several(trials, chosen, seeds, processes), strict=True
+            ):
                 tell(study, trial, outcome)
             report(done + now, None if n_trials is None else n_trials, ends - time.monotonic())
     return study
@@ -342,9 +349,7 @@ def several(
         )
 
 
-def attempt(
-    trials: Trials, chosen: Mapping[str, Any], seed: int
-) -> tuple[float, float] | str:
+def attempt(trials: Trials, chosen: Mapping[str, Any], seed: int) -> tuple[float, float] | str:
     """Scores of a fit, or why there are none."""
     try:
         found = scores(trials, chosen, seed)

@@ -32,7 +32,8 @@ def verdict(found: Stability) -> str:
     if found.correction is not None:
         parts.append(of_correction(found.correction))
     if found.failed:
-        parts.append(f"{len(found.failed)} more fits failed and do not count.")
+        failed = len(found.failed)
+        parts.append(f"{failed} more fit{'s' * (failed > 1)} failed and do not count.")
     return " ".join(parts)
 
 
@@ -80,5 +81,9 @@ def of_correction(table: pd.DataFrame) -> str:
     if reached < TOO_LITTLE:
         text += "; they still lie apart, by correction too weak or by kinds of their own"
     if lost > TOO_MUCH:
-        return f"{text}. The correction removed {lost:.0%} of the structure inside batches: too much."
-    return f"{text}, at no cost of structure inside batches that a random correction would not have."
+        return (
+            f"{text}. The correction removed {lost:.0%} of the structure inside batches: too much."
+        )
+    return (
+        f"{text}, at no cost of structure inside batches that a random correction would not have."
+    )

@@ -104,7 +104,9 @@ def constructor_options(model: type) -> dict[str, Any]:
     >>> constructor_options(vivace.SCVI)["n_latent"]
     10
     """
-    return {name: default for name, default in _further(model, "__init__").items() if name != "adata"}
+    return {
+        name: default for name, default in _further(model, "__init__").items() if name != "adata"
+    }
 
 
 def _names_of_train(model: type) -> Iterable[str]:
