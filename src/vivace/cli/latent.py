@@ -24,12 +24,7 @@ KEY = "X_vivace"
 
 def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fractions: bool) -> None:
     """Load the model, read the cells, write them with their latent space (or their two)."""
-    kind = PAIRED if data.suffix.lower() == PAIRED else ".h5ad"
-    if out.suffix not in (kind, ".csv") or (out.suffix == kind and data.suffix == ".zarr"):
-        msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
-        if data.suffix == ".zarr":
-            msg = f'--out "{out}" should end in .csv: a .zarr of cells is not copied'
-        raise InvalidArgumentError(msg)
+    check_ending(out, data)
     check_new_file(out, overwrite=overwrite)
     from vivace.models.table import load
     from vivace.tables.capabilities import latent_ranges
@@ -40,7 +35,7 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fract
         ranges = latent_ranges(model, cells_for(model, cells))
         if out.suffix == ".csv":
             widths = write_table(ranges, cells.obs_names, out)
-        elif stay_on_disk(cells):
+        elif data.suffix == ".zarr" or stay_on_disk(cells):
             widths = write_beside_counts(data, out, named(ranges), cells.n_obs)
         else:
             found = joined(named(ranges))
@@ -51,6 +46,15 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fract
         where = f", {name}_*" if out.suffix == ".csv" else f' in obsm["{name}"]'
         placed = f"{several(cells.n_obs, 'cell')} x {several(width, 'latent dimension')}"
         say(f"Wrote {placed} to {out}{where}")
+
+
+def check_ending(out: Path, data: Path) -> None:
+    """Refuse a copy of another kind than the cells are."""
+    own = data.suffix.lower()
+    kind = own if own in (PAIRED, ".zarr") else ".h5ad"
+    if out.suffix not in (kind, ".csv"):
+        msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
+        raise InvalidArgumentError(msg)
 
 
 def write_table(ranges: Iterable[Means], names: pd.Index, out: Path) -> dict[str, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+
 from vivace.data.gather import gather_rows
 from vivace.data.sources.protocol import Layout, Rows, Source
 from vivace.data.sources.stored import Place, Stored, as_csr
