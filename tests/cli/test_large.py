@@ -157,11 +157,12 @@ def test_a_large_reference_of_tissue_stays_on_disk(run, tmp_path, small_memory):
     assert (tmp_path / "run" / "tables" / "markers.csv").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Consolidated metadata", "ignore:Writing zarr v2")  # of anndata
 @pytest.mark.parametrize("version", [2, 3])
 def test_latent_joins_a_copy_of_a_zarr_folder(run, folder, tmp_path, version):
     cells = anndata.read_h5ad(folder / "cells.h5ad")
     source, out = tmp_path / "cells.zarr", tmp_path / "new.zarr"
-    with anndata.settings.override(zarr_write_format=version):
+    with anndata.settings.override(zarr_write_format=version, auto_shard_zarr_v3=False):
         cells.write_zarr(source)
     words = ["latent", folder / "run", source, "--out", out]
     assert run(*words).code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,7 +149,9 @@ def copied_folder(source: Path, out: Path) -> Iterator[Any]:
         group = zarr.open_group(beside, mode="r+", use_consolidated=False)
         yield group
         if consolidated is not None:  # a list of all that is there, which would lack what is new
-            zarr.consolidate_metadata(group.store)
+            with warnings.catch_warnings():  # of format 3, as if it had not been so before
+                warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+                zarr.consolidate_metadata(group.store)
 
 
 def new_array(obsm: Any, name: str, shape: tuple[int, int]) -> Any:
