@@ -156,7 +156,7 @@ def latent(
     out: Annotated[
         Path,
         typer.Option(
-            help="File to write: .h5ad (.h5mu) for the cells with their latent space, or .csv."
+            help="File to write: .h5ad (.h5mu, .zarr) for the cells with their latent space, or .csv."
         ),
     ],
     overwrite: Overwrite = False,
