@@ -24,7 +24,7 @@ KEY = "X_vivace"
 
 def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fractions: bool) -> None:
     """Load the model, read the cells, write them with their latent space (or their two)."""
-    check_ending(out, data)
+    check_ending(data, out)
     check_new_file(out, overwrite=overwrite)
     from vivace.models.table import load
     from vivace.tables.capabilities import latent_ranges
@@ -48,8 +48,8 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fract
         say(f"Wrote {placed} to {out}{where}")
 
 
-def check_ending(out: Path, data: Path) -> None:
-    """Refuse a copy of another kind than the cells are."""
+def check_ending(data: Path, out: Path) -> None:
+    """Refuse a name that says neither cells, of the kind that were read, nor a table."""
     own = data.suffix.lower()
     kind = own if own in (PAIRED, ".zarr") else ".h5ad"
     if out.suffix not in (kind, ".csv"):
