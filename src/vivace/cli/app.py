@@ -180,7 +180,7 @@ def latent(
     out: Annotated[
         Path,
         typer.Option(
-            help="File to write (.h5ad, .h5mu or .csv): the cells with their latent space, or a table."
+            help="File to write (.h5ad, .h5mu, .zarr or .csv): the cells with their latent space, or a table."
         ),
     ],
     overwrite: Overwrite = False,

@@ -35,7 +35,7 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fract
         ranges = latent_ranges(model, cells_for(model, cells))
         if out.suffix == ".csv":
             widths = write_table(ranges, cells.obs_names, out)
-        elif stay_on_disk(cells):
+        elif data.suffix == ".zarr" or stay_on_disk(cells):
             widths = write_beside_counts(data, out, named(ranges), cells.n_obs)
         else:
             found = joined(named(ranges))
@@ -50,11 +50,10 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fract
 
 def check_ending(data: Path, out: Path) -> None:
     """Refuse a name that says neither cells, of the kind that were read, nor a table."""
-    kind = PAIRED if data.suffix.lower() == PAIRED else ".h5ad"
-    if out.suffix not in (kind, ".csv") or (out.suffix == kind and data.suffix == ".zarr"):
+    own = data.suffix.lower()
+    kind = own if own in (PAIRED, ".zarr") else ".h5ad"
+    if out.suffix not in (kind, ".csv"):
         msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
-        if data.suffix == ".zarr":
-            msg = f'--out "{out}" should end in .csv: a .zarr of cells is not copied'
         raise InvalidArgumentError(msg)
 
 

@@ -153,8 +153,8 @@ class SCVI(BaseModel):
         return_dist
             Return the posterior's mean and variance (of the normal variable) instead.
         out
-            File (.npy) to write the states to, some cells after others; the array that is returned
-            reads from it.
+            File (.npy, or .zarr) to write the states to, some cells after others; the array that is
+            returned (of numpy, or of zarr) reads from it.
 
         Returns
         -------
