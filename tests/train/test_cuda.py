@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from model_table import CASES
 from scipy import sparse
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import vivace
+from model_table import CASES
 from vivace.data import Loader, ZippedLoader
 from vivace.errors import InvalidArgumentError
 from vivace.kernels import csr_tensor, dispatch, gaussian, linear
