@@ -16,8 +16,8 @@ from vivace.data import Loader, ZippedLoader
 from vivace.errors import InvalidArgumentError
 from vivace.kernels import csr_tensor, dispatch, gaussian, linear
 from vivace.kernels.affine import dense
-from vivace.kernels.csr import to_dense
-from vivace.modules import VAE
+from vivace.kernels.csr import row_of_value, to_dense
+from vivace.modules import VAE, thinning
 from vivace.modules.base import BaseModule
 from vivace.nn import dropout
 from vivace.train import TrainOptions, cuda, fit
@@ -165,6 +165,12 @@ def one_hot(codes, n):
     return (codes.unsqueeze(-1) == torch.arange(n)).long()
 
 
+def dense_thinned(x, p):
+    """As of a dense matrix, which is what a captured step has."""
+    drawn = torch.binomial(to_dense(x), p.expand(x.shape))
+    return drawn[row_of_value(x), x.col_indices().long()]
+
+
 @pytest.fixture
 def recorded(monkeypatch):
     """Captured steps run on the processor, with twins of its kernels that torch sees."""
@@ -173,6 +179,7 @@ def recorded(monkeypatch):
     monkeypatch.setattr(cuda, "free_bytes", lambda device: 10**9)
     monkeypatch.setattr(dispatch, "fused_for", lambda *about: dense_log_likelihood)
     monkeypatch.setattr(F, "one_hot", one_hot)
+    monkeypatch.setattr(thinning, "draw_thinned", dense_thinned)
     monkeypatch.setattr(linear, "csr_is_faster", lambda *about: False)
     monkeypatch.setattr(gaussian, "_keeps_digits", lambda *about: False)
     monkeypatch.setattr(dropout, "LEVELS", 0)
