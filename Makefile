@@ -24,6 +24,11 @@ ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 test: .venv/.installed  ## Run all tests
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
+# Triton is 700 MB and needs no card here: its interpreter runs the kernels line by line.
+test-kernels: .venv/.installed  ## Run the laws of the kernels for cards, in Triton's interpreter
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[kernels]"
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m triton tests/kernels $(ARGS)
+
 check: .venv/.installed  ## Lint, format and types, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

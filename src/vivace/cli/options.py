@@ -13,6 +13,8 @@ import typer
 from vivace.cli.words import flag
 
 PLAIN = (str, int, float, bool)
+UNPROVEN = ("cuda_graphs",)
+"""Options that are accepted and not shown: no device has run them yet."""
 
 
 def from_signature(function: Callable[..., Any], docs: str | None, panel: str) -> list[Any]:
@@ -52,7 +54,7 @@ def option(name: str, kind: Any, default: Any, text: str, panel: str) -> inspect
     names = [flag(name)]
     if kind is bool:
         names = [f"{flag(name)}/--no-{flag(name)[2:]}"]
-    described = typer.Option(*names, help=text, rich_help_panel=panel)
+    described = typer.Option(*names, help=text, rich_help_panel=panel, hidden=name in UNPROVEN)
     if default is None:
         kind = kind | None
     annotation = Annotated[kind, described]  # type: ignore[valid-type]

@@ -167,17 +167,20 @@ class ZippedLoader:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, Minibatch]]:
         """The zipped minibatches of one pass over the longest stream, from one on."""
-        first_step = epoch * len(self) + first
-        streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
-        steps = (
-            _of_one_size({n: next(s) for n, s in streams.items()}) for _ in range(first, len(self))
-        )
+        steps = self.row_batches(epoch, first)
         shuffled = any(loader.shuffle for loader in self.loaders.values())
         mine = self.part.cut(steps) if shuffled else self.part.deal(steps)
         pooled = min(loader.n_pooled() for loader in self.loaders.values())
         if pooled == 0:
             return map(self._minibatches, mine)
         return self._read_ahead(mine, pooled)
+
+    def row_batches(self, epoch: int, first: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Row numbers of each stream's part of each minibatch of one pass, from one on."""
+        first_step = epoch * len(self) + first
+        streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
+        for _ in range(first, len(self)):
+            yield _of_one_size({name: next(rows) for name, rows in streams.items()})
 
     def share(self, rank: int, of: int) -> ZippedLoader:
         """For one of several processes, see :meth:`Loader.share`; pairs stay together."""
