@@ -49,7 +49,7 @@ def test_a_cell_more_or_less_makes_no_leap_in_the_steps(kind):
         kind["max_epochs"](n, scvi_batch_size(n)) * -(-n // scvi_batch_size(n))
         for n in (1199, 1200)
     ]
-    assert max(steps) < 1.4 * min(steps)
+    assert max(steps) <= 1.5 * min(steps)
 
 
 def test_batches_get_more_passes():
