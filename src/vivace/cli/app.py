@@ -203,21 +203,29 @@ def de(
         str | None, typer.Option(help="Group to compare with; default: all other cells.")
     ] = None,
     mode: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="change: how sure is a fold change of at least --delta, and how large is it; "
-            "vanilla: how sure is any difference."
+            "vanilla: how sure is any difference. Default: change."
         ),
-    ] = "change",
+    ] = None,
     delta: Annotated[
-        float, typer.Option(help="Smallest log2 fold change that is of interest.")
-    ] = 0.25,
+        float | None,
+        typer.Option(help="Smallest log2 fold change that is of interest. Default: 0.25."),
+    ] = None,
     fdr_target: Annotated[
-        float, typer.Option(help="Expected share of false findings among the genes marked.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="Expected share of false findings among the genes marked. Default: 0.05."
+        ),
+    ] = None,
     batch_correction: Annotated[
-        bool, typer.Option("--batch-correction", help="Compare as if all cells were of one batch.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--batch-correction/--no-batch-correction",
+            help="Compare as if all cells were of one batch. Default: not, but with SysVI.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     allow_fractions: AllowFractions = False,
 ) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +43,8 @@ class Fit:
         Options that no signature knows.
     own_train
         From the cells and the values of ``own`` to arguments of ``train``.
+    words
+        What is said of an option that means something else to this model.
     setup
         Method that describes the cells; "setup_mudata" of models that read .h5mu files.
     """
@@ -52,6 +54,7 @@ class Fit:
     needs: tuple[str, ...] = ()
     own: tuple[Any, ...] = ()
     own_train: Callable[[Any, dict[str, Any]], dict[str, Any]] = lambda cells, values: {}
+    words: Mapping[str, str] = field(default_factory=dict)
     setup: str = "setup_anndata"
 
     @property
@@ -60,10 +63,11 @@ class Fit:
         return self.setup == "setup_mudata"
 
 
-NOT_FOR_THE_SHELL = ("compat",)
+NOT_FOR_THE_SHELL = ("compat", "extra_payload_autotune")
 COMMON = ("max_epochs", "batch_size", "lr", "early_stopping")
 TRAIN = ("recipe", "seed", "train_size", "accelerator", "checkpoint", "resume")
 PANELS = ("Your data", "The model", "Training", "Training, fine tuning")
+NETWORK = "The model, fine tuning"
 ESSENTIAL = (
     *("data", "out", "overwrite", "layer", "batch_key", "labels_key", "categorical_covariate_keys"),
     *("n_top_genes", "background", "target", "normalize", "n_latent", "max_epochs", "seed", "help"),
@@ -72,8 +76,8 @@ ESSENTIAL = (
 PLAIN_HELP = {
     "layer": "Layer of the file with the raw counts; default: X. raw takes those of .raw.",
     "batch_key": "Column of obs with the batch (sample, donor, study) whose effect is to be removed.",
-    "labels_key": "Column of obs with known kinds of cells; shown in the report, not used to learn "
-    "unless an option of the model says so.",
+    "labels_key": "Column of obs with known kinds of cells; shown and compared in the report, not used to "
+    "learn unless an option of the model says so.",
     "size_factor_key": "Column of obs with a size factor (above 0) to use in place of total counts.",
     "categorical_covariate_keys": "Further column of obs with groups to correct for; may be given "
     "several times.",
@@ -148,20 +152,36 @@ def fit_parameters(fit: Fit) -> list[Any]:
         *([COLOUR] if fit.paired else [N_TOP_GENES, COLOUR]),
         parameter("allow_fractions", AllowFractions, False),
         *from_signature(constructor(model), model.__doc__, net),
+        *module_options(model),
         *from_dataclass(TrainOptions, training, only=lambda n: n in COMMON),
         *(p for p in train if p.name in TRAIN),
         DEVICES,
         *CHECKPOINTS,
         *from_dataclass(TrainOptions, fine, only=lambda n: n not in COMMON),
     ]
+    said = {**PLAIN_HELP, **fit.words}
     likelihoods = ", ".join(f'"{name}"' for name in model.likelihoods)
     for one in options:
         if one.name in fit.needs:  # the model's own words say what it needs the column for
             one.annotation.__metadata__[0].help += REQUIRED
-        elif one.name in PLAIN_HELP:
-            text = PLAIN_HELP[one.name].format(likelihoods=likelihoods)
+        elif one.name in said:
+            text = said[one.name].format(likelihoods=likelihoods)
             one.annotation.__metadata__[0].help = text
     return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
+
+
+def module_options(model: type[BaseModel]) -> list[Any]:
+    """What the constructor passes on to its module; not given means the module's default."""
+    from vivace.models.door import further_options
+
+    further, found = further_options(model), {}
+    for base in (c for c in model.module_class.__mro__ if "__init__" in vars(c)):
+        for one in from_signature(vars(base)["__init__"], base.__doc__, NETWORK):
+            described = one.annotation.__metadata__[0]
+            if one.name in further and one.name not in found and described.help:
+                described.help += f"  [default: {further[one.name]}]"
+                found[one.name] = asked_later(one)
+    return list(found.values())
 
 
 def run_fit(
@@ -181,6 +201,8 @@ def run_fit(
     say(f"Read {size(cells)} from {source}.")
     check_needed({name: values[name] for name in fit.needs}, cells.obs)
     check_columns("colour", values["colour"], cells.obs)
+    shown = own.get("labels_key")
+    check_columns("labels_key", [shown] if shown else [], cells.obs)
     train |= fit.own_train(cells, own)
     allowed = allow_fractions or values.get("gene_likelihood") == "normal"
     with whole_counts(allow_fractions=allowed) as notes:
@@ -192,7 +214,8 @@ def run_fit(
         say(f"Training {fit.model}. {PROMISE}")
         model.train(**train)
         say(outcome(model.training))
-        keep_run(model, out, source=source, colour_by=values["colour"] or None, notes=notes)
+        colours = values["colour"] or None
+        keep_run(model, out, source=source, colour_by=colours, labels=shown, notes=notes)
     say(
         f"Wrote {out}/\nNext: vivace report {out}\n"
         f"      vivace latent {out} {files[0]} --out FILE{'.h5mu' if fit.paired else '.h5ad'}"
@@ -231,6 +254,7 @@ def split_values(
     """Arguments of setup, constructor and training from the values of the options."""
     setup = {p.name for p in from_signature(getattr(model, describe), None, "")}
     net = {p.name for p in from_signature(constructor(model), None, "")}
+    net |= {p.name for p in module_options(model)}
     given = {k: v for k, v in values.items() if v is not None and v != []}
     own = {"n_top_genes", "colour"}
     return (
@@ -361,6 +385,12 @@ CHECKPOINTS = [
         None,
     ),
 ]
+LABELS_SHOWN = parameter(
+    "labels_key",
+    Annotated[str | None, typer.Option("--labels", help="", rich_help_panel=PANELS[0])],
+    None,
+)
+"""Of a model that takes no labels: they are for the report alone."""
 POPULATIONS = tuple(
     parameter(
         name,
@@ -391,6 +421,7 @@ FITS = {
         "Integrate systems that differ more than batches do: species, protocols, organoids and tissue "
         "(SysVI, Hrovatin et al. 2023). --normalize takes raw counts.",
         needs=("batch_key",),
+        own=(LABELS_SHOWN,),
     ),
     "condscvi": Fit(
         "CondSCVI",
@@ -410,6 +441,10 @@ FITS = {
         "(contrastiveVI, Weinberger et al. 2023).",
         own=POPULATIONS,
         own_train=populations,
+        words={
+            "labels_key": "Column of obs with known kinds of cells; shown and compared in the report, and "
+            "each kind has a dispersion of its own (--dispersion gene: one for all)."
+        },
     ),
 }
 """Name in the shell to model. A new model is one entry here."""
