@@ -560,9 +560,13 @@ def test_18_differences_as_people_ask_for_them(asked, name: str):
             model.differential_expression(groupby=first, weights="importance")
 
 
-def test_18_no_pseudocount_says_what_one_may_be(model):
-    with pytest.raises(vivace.errors.InvalidArgumentError, match="pseudocounts=0"):
-        model.differential_expression(groupby="batch", mode="change", pseudocounts=0.0)
+def test_18_a_pseudocount_may_be_nothing_and_no_less(model):
+    how = {"groupby": "batch", "mode": "change", "n_samples_overall": 50}
+    table = model.differential_expression(**how, pseudocounts=0.0)
+    assert (table["pseudocounts"] == 0).all()
+    assert np.isfinite(table["lfc_mean"]).all()
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="pseudocounts=-1"):
+        model.differential_expression(**how, pseudocounts=-1.0)
 
 
 def test_19_sysvi_says_why_it_has_no_library_size(asked):
