@@ -300,6 +300,10 @@ def test_whatever_takes_long_is_named():
         with doing("drawing the map"):
             assert heard.wait(5)
     assert lines[0].startswith("... drawing the map, 0 s so far")
+    with no_silence(lines.append, every=0.02), doing(""):
+        n = len(lines)
+        time.sleep(0.06)
+    assert len(lines) == n
     n = len(lines)
     time.sleep(0.06)
     assert len(lines) == n

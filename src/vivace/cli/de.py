@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from vivace._files import replacing
+from vivace._progress import doing
 from vivace.cli.columns import check_needed
 from vivace.cli.counts import whole_counts
 from vivace.cli.files import check_new_file
@@ -44,7 +45,8 @@ def run_de(
     cells = read_cells_of(model, data)
     check_needed({"groupby": groupby}, cells.obs)
     given = {name: value for name, value in how.items() if value is not None}
-    with whole_counts(allow_fractions=allow_fractions):
+    comparison = doing("comparing groups of cells")
+    with whole_counts(allow_fractions=allow_fractions), comparison:
         table = comparing.differential_expression(cells_for(model, cells), groupby=groupby, **given)
     for side, position in (("n_cells1", 0), ("n_cells2", 1)):
         sizes = {name: n[position] for name, n in table.attrs["n_cells"].items()}

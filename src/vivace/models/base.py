@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from vivace._arguments import check_names, read_options
+from vivace._progress import doing
 from vivace._ranks import is_first
 from vivace._settings import seeded, settings
 from vivace._types import Keys
@@ -457,16 +458,17 @@ class BaseModel(ABC):
     ) -> None:
         n = to_start(processes)
         run = partial(fit_in_processes, self, n) if n else partial(fit, self.module)
-        result = run(
-            train,
-            validation,
-            options=options,
-            loss_kwargs=loss_kwargs,
-            seed=seed,
-            history=self._history,
-            alone=processes == 1,
-            **fit_kwargs,
-        )
+        with doing("" if n else "training"):  # several processes say themselves where they are
+            result = run(
+                train,
+                validation,
+                options=options,
+                loss_kwargs=loss_kwargs,
+                seed=seed,
+                history=self._history,
+                alone=processes == 1,
+                **fit_kwargs,
+            )
         self._history = result.history
         self.is_trained = True
         self.training = {
