@@ -313,6 +313,6 @@ def test_options_of_the_network_reach_it(folder, run, tmp_path):
     assert (done.code, 'Did you mean "both"' in done.err) == (2, True)
 
 
-def test_labels_of_contrastivevi_say_what_they_do(run):
+def test_labels_of_contrastivevi_are_used_to_learn_only_where_that_is_asked_for(run):
     text = " ".join(run("fit", "contrastivevi", "--help-all").out.split())
-    assert "each kind has a dispersion of its own (--dispersion gene: one for all)" in text
+    assert "not used to learn unless an option of the model says so" in text

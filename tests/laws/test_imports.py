@@ -22,7 +22,7 @@ ALLOWED = {
     "analysis": {"modules.base", "likelihoods", "kernels", "data", "metrics", "runs"},
     "io": {"data"},
     "datasets": set(),
-    "metrics": set(),
+    "metrics": {"datasets"},
     "report": {"runs"},
     "models": {"analysis", "train", "io", "modules", "data", "likelihoods", "kernels", "nn"},
     "tables": {"models", "runs", "analysis", "data", "metrics"},
@@ -39,6 +39,7 @@ EVERYBODY = {
     "_hooks",
     "_lazy",
     "_progress",
+    "_mudata",
     "_ranks",
     "_settings",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vivace._files import check_place, replacing
+from vivace._mudata import columns_stay
 from vivace._progress import doing
 from vivace.cli.words import note
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError
@@ -52,7 +53,7 @@ def read_paired_cells(path: Path) -> Any:
     """
     import mudata
 
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         return read(
             path, PAIRED, "genes and junctions as one (MuData.write_h5mu)", mudata.read_h5mu
         )

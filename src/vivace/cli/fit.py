@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,8 +43,6 @@ class Fit:
         Options that no signature knows.
     own_train
         From the cells and the values of ``own`` to arguments of ``train``.
-    words
-        What is said of an option that means something else to this model.
     setup
         Method that describes the cells; "setup_mudata" of models that read .h5mu files.
     """
@@ -54,7 +52,6 @@ class Fit:
     needs: tuple[str, ...] = ()
     own: tuple[Any, ...] = ()
     own_train: Callable[[Any, dict[str, Any]], dict[str, Any]] = lambda cells, values: {}
-    words: Mapping[str, str] = field(default_factory=dict)
     setup: str = "setup_anndata"
 
     @property
@@ -159,13 +156,12 @@ def fit_parameters(fit: Fit) -> list[Any]:
         *CHECKPOINTS,
         *from_dataclass(TrainOptions, fine, only=lambda n: n not in COMMON),
     ]
-    said = {**PLAIN_HELP, **fit.words}
     likelihoods = ", ".join(f'"{name}"' for name in model.likelihoods)
     for one in options:
         if one.name in fit.needs:  # the model's own words say what it needs the column for
             one.annotation.__metadata__[0].help += REQUIRED
-        elif one.name in said:
-            text = said[one.name].format(likelihoods=likelihoods)
+        elif one.name in PLAIN_HELP:
+            text = PLAIN_HELP[one.name].format(likelihoods=likelihoods)
             one.annotation.__metadata__[0].help = text
     return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
 
@@ -441,10 +437,6 @@ FITS = {
         "(contrastiveVI, Weinberger et al. 2023).",
         own=POPULATIONS,
         own_train=populations,
-        words={
-            "labels_key": "Column of obs with known kinds of cells; shown and compared in the report, and "
-            "each kind has a dispersion of its own (--dispersion gene: one for all)."
-        },
     ),
 }
 """Name in the shell to model. A new model is one entry here."""

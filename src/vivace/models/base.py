@@ -408,7 +408,11 @@ class BaseModel(ABC):
         loop = {k: v for k, v in plan.items() if k in option_names()}
         options = make_options(recipe, n_cells, {**loop, **_given(given)}, self._recipes())
         loss_kwargs = {k: v for k, v in plan.items() if k not in option_names()}
-        return options, {**self.loss_weights.get(recipe, {}), **loss_kwargs}
+        return options, {**self._loss_weights(recipe), **loss_kwargs}
+
+    def _loss_weights(self, recipe: str) -> dict[str, float]:
+        """Arguments of the loss for a recipe; a leaf may let its own options say them."""
+        return self.loss_weights.get(recipe, {})
 
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:
