@@ -80,7 +80,7 @@ class Group(TyperGroup):
         """Write the commands, then the options."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, brief(each.help)) for name, each in commands])
+            formatter.write_dl([(name, brief(each.help or "")) for name, each in commands])
         write_few(ctx, self.get_params(ctx), formatter)
 
 

@@ -41,7 +41,7 @@ from vivace.models.questions.parts import Part
 from vivace.models.registered import described
 from vivace.modules.base import BaseModule
 from vivace.train import TrainOptions, fit
-from vivace.train.callbacks import read_callbacks
+from vivace.train.callbacks import check_importable, read_callbacks
 from vivace.train.history import History
 from vivace.train.loop import Batches
 from vivace.train.options import option_names
@@ -461,6 +461,8 @@ class BaseModel(ABC):
         **fit_kwargs,
     ) -> None:
         n = to_start(processes)
+        if n:
+            check_importable(fit_kwargs["callbacks"], n)
         run = partial(fit_in_processes, self, n) if n else partial(fit, self.module)
         with doing("" if n else "training"):  # several processes say themselves where they are
             result = run(
