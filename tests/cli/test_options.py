@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vivace.cli.app import ORDER
 from vivace.cli.columns import populations, rows_where
+from vivace.cli.commands import ORDER
 from vivace.cli.fit import FITS
 from vivace.data.columns import text_of
 from vivace.errors import InvalidArgumentError, MissingKeyError

@@ -33,7 +33,7 @@ from scipy import sparse
 
 import vivace
 from vivace.cli import main
-from vivace.cli.app import app
+from vivace.cli.commands import app
 from vivace.cli.fit import FITS
 
 COLUMNS = [
