@@ -201,8 +201,8 @@ def de(
     mode: Annotated[
         str | None,
         typer.Option(
-            help="change: how sure is a fold change of at least --delta, and how large is it; "
-            "vanilla: how sure is any difference. Default: change."
+            help="How groups are compared. change: how sure is a fold change of at least --delta, "
+            "and how large is it; vanilla: how sure is any difference. Default: change."
         ),
     ] = None,
     delta: Annotated[
