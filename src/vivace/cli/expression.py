@@ -92,8 +92,8 @@ def of_type(model: DestVI, cell_type: str | None, how: dict[str, Any]) -> Iterat
         msg = f"{' and '.join(map(flag, how))}: there is no such choice for spots; leave it out"
         raise UnsupportedError(msg)
     of_rows = model.get_expression_for_ct if counts else model.get_scale_for_ct
-    columns = name_positions(genes, model.var_names, "gene_list", "gene")
-    columns = slice(None) if columns is None else columns
+    named = name_positions(genes, model.var_names, "gene_list", "gene")
+    columns: Any = slice(None) if named is None else named
     return (of_rows(name, rows).iloc[:, columns] for rows in ranges(model.adata.n_obs))
 
 
