@@ -18,7 +18,7 @@ ALLOWED = {
     "nn": {"kernels", "likelihoods"},
     "modules": {"kernels", "likelihoods", "nn"},
     "data": {"kernels"},
-    "train": {"modules.base", "likelihoods"},
+    "train": {"modules.base", "likelihoods", "kernels"},
     "analysis": {"modules.base", "likelihoods", "kernels", "data", "metrics", "runs"},
     "io": {"data"},
     "datasets": set(),
