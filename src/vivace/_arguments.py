@@ -137,8 +137,7 @@ RULES: dict[str, Range] = {
     ),
     **_each("p vamp_prior_p num_cells_posterior", COUNT_OR_NONE),
     **_each("dof", Range(0, above=True, none=True)),
-    **_each("delta", Range(0, none=True)),
-    **_each("pseudocounts", Range(0, above=True, none=True)),
+    **_each("delta pseudocounts", Range(0, none=True)),
     **_each("threshold_counts", WEIGHT),
     **_each("fdr_target level lr_factor share", LEVEL),
     # many fits

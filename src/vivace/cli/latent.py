@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vivace._files import replacing
+from vivace._progress import doing
 from vivace.cli.counts import counted, whole_counts, with_genes
 from vivace.cli.files import PAIRED, check_new_file, write_cells
 from vivace.cli.large import Means, read_cells_of, stay_on_disk, write_beside_counts
@@ -31,7 +32,7 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fract
 
     model = load(run)
     cells = read_cells_of(model, data)
-    with whole_counts(allow_fractions=allow_fractions):
+    with whole_counts(allow_fractions=allow_fractions), doing("asking the model"):
         ranges = latent_ranges(model, cells_for(model, cells))
         if out.suffix == ".csv":
             widths = write_table(ranges, cells.obs_names, out)

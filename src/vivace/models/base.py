@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from vivace._arguments import check_names, read_options
+from vivace._progress import doing
 from vivace._ranks import is_first
 from vivace._settings import seeded, settings
 from vivace._types import Keys
@@ -40,7 +41,7 @@ from vivace.models.questions.parts import Part
 from vivace.models.registered import described
 from vivace.modules.base import BaseModule
 from vivace.train import TrainOptions, fit
-from vivace.train.callbacks import read_callbacks
+from vivace.train.callbacks import check_importable, read_callbacks
 from vivace.train.history import History
 from vivace.train.loop import Batches
 from vivace.train.options import option_names
@@ -483,17 +484,20 @@ class BaseModel(ABC):
         **fit_kwargs,
     ) -> None:
         n = to_start(processes)
+        if n:
+            check_importable(fit_kwargs["callbacks"], n)
         run = partial(fit_in_processes, self, n) if n else partial(fit, self.module)
-        result = run(
-            train,
-            validation,
-            options=options,
-            loss_kwargs=loss_kwargs,
-            seed=seed,
-            history=self._history,
-            alone=processes == 1,
-            **fit_kwargs,
-        )
+        with doing("" if n else "training"):  # several processes say themselves where they are
+            result = run(
+                train,
+                validation,
+                options=options,
+                loss_kwargs=loss_kwargs,
+                seed=seed,
+                history=self._history,
+                alone=processes == 1,
+                **fit_kwargs,
+            )
         self._history = result.history
         self.is_trained = True
         self.training = {

@@ -211,9 +211,18 @@ class DestVI(BaseModel):
         ------
         InvalidDataError
             If fewer than 50 genes are shared.
+        InvalidArgumentError
+            If the reference was loaded without its cells.
         NotTrainedError
             If the reference is not trained.
         """
+        if sc_model.adata is None:
+            msg = (
+                "the reference was loaded without its cells, from which the prior of states and the depth "
+                "of types are read: load it with them, vivace.load(folder, cells), or save it with "
+                "save_anndata=True"
+            )
+            raise InvalidArgumentError(msg)
         sc_model._loader()  # refuses a model that is not trained
         if anndata_setup_kwargs is not None or cls.__name__ not in st_adata.uns.get(UNS_KEY, {}):
             cls.setup_anndata(st_adata, **(anndata_setup_kwargs or {}))

@@ -109,6 +109,12 @@ def constructor_options(model: type) -> dict[str, Any]:
     }
 
 
+def further_options(model: Any) -> dict[str, Any]:
+    """Options that the constructor passes on to the module, with their defaults."""
+    taken = arguments_of(model.__init__)
+    return {n: v for n, v in _further(model, "__init__").items() if n not in taken}
+
+
 def _names_of_train(model: type) -> Iterable[str]:
     return arguments_of(vars(model)["train"]) if "train" in vars(model) else ()
 

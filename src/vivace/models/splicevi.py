@@ -644,9 +644,6 @@ return_mean, return_numpy
         InvalidArgumentError
             If a position does not exist, or ``level`` is out of range.
         """
-        if not 0 < level < 1:
-            msg = f"level={level} must lie in (0, 1)"
-            raise InvalidArgumentError(msg)
         shape = (self._cells(adata).n_cells, self.n_junctions)
         cells, junctions = splicing.read_positions(cells, junctions, shape)
         rows, where = np.unique(cells, return_inverse=True)

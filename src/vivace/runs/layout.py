@@ -66,13 +66,15 @@ DIFFERENTIAL = Table(
     "differential",
     "gene",
     ("group1", "proba_de", "lfc_median", "lfc_std", "found"),
-    more=("scale1", "scale2", "raw_mean1", "raw_mean2"),
+    more=("scale1", "scale2", "raw_mean1", "raw_mean2", "n_cells1"),
     digits="%.5g",
 )
 INTEGRATION = Table(
     "integration", "kind", ("n_cells", "n_systems", "systems_before", "systems_after")
 )
 CONDITIONS = Table("conditions", "condition", ("salient_separation", "background_separation"))
+FEW_CELLS = 10
+"""A group of fewer cells than this says little, whatever is found in it."""
 SALIENT_GENES = Table("salient_genes", "gene", ("group1", "lfc_mean", "proba_de"))
 KINDS = Table("kinds", "column")
 USAGE = Table(

@@ -25,18 +25,21 @@ def drawn_rows(n_cells: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(n_cells, MOST_CELLS, replace=False))
 
 
-def colour_columns(model: BaseModel, wanted: Sequence[str] | None) -> list[str]:
-    """Columns of ``obs`` to colour by."""
-    obs = model.adata.obs
-    if wanted is not None:
-        for name in wanted:
+def colour_columns(
+    model: BaseModel, wanted: Sequence[str] | None, labels: str | None = None
+) -> list[str]:
+    """Columns of ``obs`` to colour by; labels that were named are the first."""
+    obs, first = model.adata.obs, [] if labels is None else [labels]
+    for argument, names in (("labels", first), ("colour", wanted or [])):
+        for name in names:
             if name not in obs:
-                raise missing_key("colour", name, "adata.obs", obs.columns)
-        return list(wanted)
+                raise missing_key(argument, name, "adata.obs", obs.columns)
+    if wanted is not None:
+        return list(dict.fromkeys([*first, *wanted]))
     registered = [column_of(model, key) for key in (Keys.LABELS, Keys.BATCH)]
     telling = [name for name in obs.columns if few_values(obs[name])]
     chosen = [name for name in registered if name is not None] + telling
-    return list(dict.fromkeys(chosen))[:MOST_COLUMNS]
+    return list(dict.fromkeys(first + chosen))[:MOST_COLUMNS]
 
 
 def column_of(model: BaseModel, key: str) -> str | None:

@@ -34,7 +34,7 @@ from vivace.tables.cells import (
 )
 from vivace.tables.contrast import write_contrast
 from vivace.tables.counts import counts, gene_table, row_sums, size_summary
-from vivace.tables.differential import differential_table
+from vivace.tables.differential import differential_table, how_compared
 from vivace.tables.headline import headline
 from vivace.tables.splicing import write_splicing
 from vivace.tables.spots import write_spots
@@ -99,6 +99,7 @@ def write_tables(
     *,
     source: str | None = None,
     colour_by: Sequence[str] | None = None,
+    labels: str | None = None,
     notes: Sequence[str] = (),
     seed: int = 0,
 ) -> Path:
@@ -124,6 +125,9 @@ def write_tables(
         Where the cells came from, in words.
     colour_by
         Columns of ``obs``; by default batch and labels as registered, then those with few values.
+    labels
+        Column of ``obs`` with kinds of cells to be compared; by default the registered one, or one that
+        is called so.
     notes
         Sentences about the data to be shown, such as cells that were left out.
     seed
@@ -152,13 +156,13 @@ def write_tables(
     ['differential.csv', 'genes.csv', 'history.csv', 'latent.csv', 'summary.json']
     """
     check_trained(model)
-    columns = [] if isinstance(model, DestVI) else colour_columns(model, colour_by)
+    columns = [] if isinstance(model, DestVI) else colour_columns(model, colour_by, labels)
     folder = empty_tables(Path(run))
     write_table(folder, layout.HISTORY, history_table(model))
     if isinstance(model, DestVI):
         own = write_spots(model, folder, seed)
     else:
-        own = write_cells(model, folder, columns, seed)
+        own = write_cells(model, folder, columns, seed, labels)
     summary = {
         **size_summary(model),
         "groups": [
@@ -186,7 +190,9 @@ def check_trained(model: BaseModel) -> None:
         raise NotTrainedError(msg)
 
 
-def write_cells(model: BaseModel, folder: Path, columns: list[str], seed: int) -> dict[str, Any]:
+def write_cells(
+    model: BaseModel, folder: Path, columns: list[str], seed: int, labels: str | None = None
+) -> dict[str, Any]:
     """Write the tables of a model of cells; returns what its summary says beside the common facts."""
     n = model.adata.n_obs
     rows = drawn_rows(n, seed)
@@ -194,7 +200,7 @@ def write_cells(model: BaseModel, folder: Path, columns: list[str], seed: int) -
     spaces = latent_tables(model, rows, columns, row_sums(of_rows))
     for table, content in zip((layout.LATENT, layout.SALIENT), spaces.values(), strict=False):
         write_table(folder, table, content)
-    labels = label_column(model, columns)
+    labels = label_column(model, columns) if labels is None else labels
     if isinstance(model, SysVI):
         mixing = model.get_integration_summary(labels, indices=rows)
         write_table(folder, layout.INTEGRATION, mixing)
@@ -210,8 +216,9 @@ def write_cells(model: BaseModel, folder: Path, columns: list[str], seed: int) -
         compared = None if labels is None else differential_table(model, labels)
         if compared is not None:
             write_table(folder, layout.DIFFERENTIAL, compared)
-    drawn = f"Map and comparison use {len(rows):,} cells drawn at random."
+    drawn = f"The map uses {len(rows):,} cells drawn at random."
     return {
+        **({} if compared is None else {"comparison": how_compared(model)}),
         "notes": [] if len(rows) == n else [drawn],
         "metrics": headline(model, next(iter(spaces.values())), columns),
     }
