@@ -37,7 +37,7 @@ SETTINGS: Any = {
     "grid.linewidth": 0.7,
     "lines.linewidth": 2,
     "lines.solid_capstyle": "round",
-    "savefig.dpi": 220,
+    "savefig.dpi": 130,
     "svg.fonttype": "none",
     "svg.hashsalt": "vivace",
     "text.color": INK,
