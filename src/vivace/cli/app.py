@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from vivace._files import check_place
 from vivace.cli.command import Command
 from vivace.cli.fit import AllowFractions, FitGroup
-from vivace.cli.words import in_words, note, say
+from vivace.cli.words import in_words, note
 from vivace.errors import InvalidArgumentError, VivaceError, VivaceWarning
 
 INTERRUPTED = 130
@@ -231,16 +231,24 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="File to write; default: report.html in the run folder.")
     ] = None,
+    genes: Annotated[
+        list[str] | None,
+        typer.Option(help="Genes to colour the map by, beside the 200 that tell most: CD3D,MS4A1."),
+    ] = None,
+    cells: Annotated[
+        Path | None,
+        typer.Option(help="Cells the run was made from, for --genes that it does not hold."),
+    ] = None,
 ) -> None:
-    """Write one HTML page about a run: map of cells, training, checks, data, settings.
+    """Write one HTML page about a run: what the model is for, maps to touch, training, data, settings.
 
     The page is a single file that needs no network; open it in any browser, also on a phone.
     """
-    from vivace.report import write_report
+    from vivace.cli.report import run_report
 
     if out is not None:
         check_page(out)
-    say(f"Wrote {write_report(run, out)}")
+    run_report(run, out, genes or [], cells)
 
 
 def check_page(out: Path) -> None:

@@ -27,7 +27,7 @@ from vivace.runs.layout import (
 
 STEPS = 65_535
 FINEST, COARSEST = 64, 8
-BASE_BYTES, CELL_BYTES = 350_000, 36
+BASE_BYTES, CELL_BYTES = 250_000, 30
 """What the genes of a page may weigh as text: so much, and so much a cell more."""
 
 

@@ -44,8 +44,13 @@ def write_expression(
     model: BaseModel, folder: Path, rows: np.ndarray, genes: Sequence[str]
 ) -> None:
     """Write ``expression.npz``: the denoised expression of some genes in the cells ``rows``."""
-    unit = "denoised, on the scale of the model" if isinstance(model, SysVI) else UNIT
-    Expression.of(list(genes), unit, denoised(model, rows, list(genes))).write(folder)
+    values = denoised(model, rows, list(genes))
+    Expression.of(list(genes), unit_of(model), values).write(folder)
+
+
+def unit_of(model: BaseModel) -> str:
+    """What :func:`denoised` is in words."""
+    return "denoised, on the scale of the model" if isinstance(model, SysVI) else UNIT
 
 
 def denoised(model: BaseModel, rows: np.ndarray, genes: list[str]) -> np.ndarray:

@@ -90,7 +90,7 @@ function namePlaces(space, colour) {
   const groups = colour.labels.map((label, g) => ({ label, g, size: colour.sizes[g] })).sort((a, b) => b.size - a.size).slice(0, most);
   const members = new Map(groups.map(({ g }) => [g, []]));
   for (let i = 0; i < space.n; i++) members.get(colour.step[i])?.push(i);
-  return groups.filter(({ size }) => size > 0).map(({ label, g }) => {
+  return groups.filter(({ size }) => size > 0).flatMap(({ label, g }) => {
     const cells = members.get(g);
     const half = (of) => cells.map((i) => of[i]).sort((a, b) => a - b)[cells.length >> 1];
     const middle = [half(space.x), half(space.y)];
@@ -99,16 +99,30 @@ function namePlaces(space, colour) {
       const distance = Math.abs(space.x[i] - middle[0]) + Math.abs(space.y[i] - middle[1]);
       if (distance < closest) [best, closest] = [i, distance];
     }
-    return { label: label.length > 28 ? `${label.slice(0, 27)}…` : label, x: space.x[best], y: space.y[best] };
+    if (cells.length >= 20 && !gathers(space, colour, g, space.x[best], space.y[best])) return [];
+    return [{ label: label.length > 28 ? `${label.slice(0, 27)}…` : label, x: space.x[best], y: space.y[best] }];
   });
+}
+
+// Whether most of the cells around a place are of a group.
+function gathers(space, colour, group, x, y) {
+  const reach = 0.03 * 65535;
+  let [own, all] = [0, 0];
+  for (let i = 0; i < space.n; i++) {
+    if (Math.abs(space.x[i] - x) > reach || Math.abs(space.y[i] - y) > reach) continue;
+    all++;
+    if (colour.step[i] === group) own++;
+  }
+  return own > all / 2;
 }
 
 // Names that do not lie on each other, in pixels.
 function nameLayout(places, frame, context, size) {
   const taken = [];
   return places.flatMap(({ label, x, y }) => {
-    const [px, py] = [frame.left + (x / 65535) * frame.scale, frame.top + (y / 65535) * frame.scale];
     const half = context.measureText(label).width / 2;
+    const [at, py] = [frame.left + (x / 65535) * frame.scale, frame.top + (y / 65535) * frame.scale];
+    const px = Math.min(Math.max(at, half + 3), context.canvas.width - half - 3);
     if (taken.some((t) => Math.abs(t.px - px) < t.half + half + 3 && Math.abs(t.py - py) < size * 1.2)) return [];
     taken.push({ px, py, half });
     return [{ label, px, py }];

@@ -35,7 +35,7 @@ class RowTable {
     this.body = make("tbody");
     this.count = make("p", { class: "status", role: "status" });
     this.more = make("button", { type: "button", onclick: () => { this.limit += 4 * SHOWN; this.render(); } }, "More rows");
-    this.heads = header.map((name, c) => make("th", { scope: "col" }, make("button", { type: "button", class: "sort", onclick: () => this.sort(c) }, content.titles[c] || name)));
+    this.heads = header.map((name, c) => make("th", { scope: "col", class: c && !this.numeric[c] ? "words" : null }, make("button", { type: "button", class: "sort", onclick: () => this.sort(c) }, content.titles[c] || name)));
     element.append(
       make("div", { class: "choice" }, make("label", { for: this.search.id }, "Search "), this.search, make("label", { for: this.group.id }, " in "), this.group, " ",
         make("button", { type: "button", onclick: () => this.save() }, "Save as CSV")),

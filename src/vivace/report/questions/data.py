@@ -40,7 +40,7 @@ def few(run: Run) -> Check | None:
     if run.has(PROPORTIONS):
         return None
     small = [
-        f"{name} ({n} {things(n, 'cells')})"
+        f"{name} of {group['key']} ({n} {things(n, 'cells')})"
         for group in run.summary.get("groups", [])
         for name, n in sorted(group["cells"].items(), key=lambda item: item[1])
         if n < FEW

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 MOST_GENES = 6
 MOST_FIGURES = 4
-MOST_ROWS = 8_000
+MOST_ROWS = 5_000
 NAMED, LETTERS = 8, 18
 TITLES = [
-    *("gene", "group", "probability of change", "log2 change, median", "log2 change, sd"),
-    *("marked", "share, group", "share, rest", "mean count, group", "mean count, rest"),
+    *("gene", "group", "probability", "log2 change", "± sd", "marked", "share", "share, rest"),
+    *("counts", "counts, rest"),
 ]
 DOT = "M5 1.5a3.5 3.5 0 1 0 0 7a3.5 3.5 0 1 0 0-7z"
 
@@ -144,4 +144,5 @@ def name_genes(axes: Axes, table: pd.DataFrame) -> None:
             gid="halo",
             va="center",
             ha="right" if left else "left",
+            arrowprops={"arrowstyle": "-", "color": INK, "lw": 0.5, "alpha": 0.5},
         )

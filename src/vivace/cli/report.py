@@ -1,0 +1,53 @@
+"""``vivace report``: the page, and genes that it can be coloured by beside those that tell most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vivace.cli.words import say, several
+from vivace.errors import InvalidArgumentError
+
+
+def run_report(run: Path, out: Path | None, genes: Sequence[str], cells: Path | None) -> None:
+    """Bring the genes that are asked for, then draw the page and say what is being drawn."""
+    from vivace.report import write_report
+
+    wanted = [name for text in genes for name in map(str.strip, text.split(",")) if name]
+    bring_genes(run, wanted, cells)
+    page = write_report(
+        run, out, progress=lambda done, section: say(f"{100 * done:3.0f} %  {section}")
+    )
+    say(f"Wrote {page}")
+
+
+def bring_genes(run: Path, wanted: list[str], cells: Path | None) -> None:
+    """Ask the model for genes that the run does not hold yet.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The run does not hold them and there are no cells to ask for.
+    """
+    from vivace.runs import Run
+
+    held = Run(run).expression()
+    missing = [name for name in wanted if held is None or name not in held.genes]
+    if not missing:
+        return
+    if cells is None:
+        n = "no genes" if held is None else several(len(held.genes), "gene")
+        msg = (
+            f'--genes "{missing[0]}" is not in the run, which holds {n}; add --cells FILE, the cells it '
+            "was made from, and the model is asked for it"
+        )
+        raise InvalidArgumentError(msg)
+    from vivace.cli.large import read_cells_of
+    from vivace.cli.latent import cells_for
+    from vivace.models.table import load
+    from vivace.tables.more_genes import add_genes
+
+    model = load(run)
+    given = cells_for(model, read_cells_of(model, cells))
+    add_genes(load(run, given), run, missing)
+    say(f"Asked the model for {several(len(missing), 'gene')}.")
