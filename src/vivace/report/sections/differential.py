@@ -9,6 +9,7 @@ import pandas as pd
 from vivace.report.draw import FIRST, INK, LINE, SECOND, canvas
 from vivace.report.packed import packed_text, script_json
 from vivace.report.page import Figure, Key, Rows, Section, Table
+from vivace.report.words import clipped
 from vivace.runs import Run
 from vivace.runs.layout import DIFFERENTIAL
 from vivace.runs.leading import leading_genes
@@ -136,7 +137,7 @@ def name_genes(axes: Axes, table: pd.DataFrame) -> None:
             height -= 0.055
         taken.append((x, height))
         axes.annotate(
-            str(gene)[:LETTERS],
+            clipped(gene, LETTERS),
             (x, y),
             (x + (-0.012 if left else 0.012) * (high - low), height),
             fontsize=9,

@@ -10,7 +10,7 @@ import pandas as pd
 from vivace.report.draw import FIRST, INK, SECOND, canvas
 from vivace.report.page import Checks, Figure, Key, Section, Table
 from vivace.report.questions.systems import checks
-from vivace.report.words import number
+from vivace.report.words import clipped, number
 from vivace.runs import Run
 from vivace.runs.layout import ALL_CELLS, INTEGRATION
 
@@ -92,7 +92,7 @@ def write_names(axes: Any, table: pd.DataFrame) -> None:
             continue
         taken.append((x, y))
         axes.annotate(
-            f" {name}",
+            f" {clipped(name)}",
             (x, y),
             xytext=(5, 5),
             textcoords="offset points",

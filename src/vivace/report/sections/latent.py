@@ -16,7 +16,7 @@ from vivace.report.explore import of_cells
 from vivace.report.graph import Placed, placed
 from vivace.report.page import Explorer, Figure, Section
 from vivace.report.questions.cells import STATES
-from vivace.report.words import number, things
+from vivace.report.words import clipped, number, things
 from vivace.runs import Run
 from vivace.runs.layout import LATENT, SALIENT
 
@@ -200,14 +200,15 @@ def name_groups(sheet: Canvas, plane: np.ndarray, groups: list[Category]) -> Non
         x, y = cells[np.abs(cells - np.median(cells, axis=0)).sum(axis=1).argmin()]
         if not gathers(plane, group.rows, np.array([x, y])):
             continue
-        half = 0.0115 * len(group.label) * size[0]  # half of the width of the text
+        label = clipped(group.label)
+        half = 0.0115 * len(label) * size[0]  # half of the width of the text
         wide = np.subtract(*np.quantile(cells[:, 0], [0.95, 0.05])) > half
         y += 0 if wide else 0.04 * size[1]  # a name would hide a small group
         if any(abs(x - u) < half + w and abs(y - v) < 0.055 * size[1] for u, v, w in taken):
             continue
         taken.append((x, y, half))
         style: Any = {"ha": "center", "va": "center", "fontsize": 10, "color": INK, "gid": "halo"}
-        sheet.axes.text(x, y, group.label, **style)
+        sheet.axes.text(x, y, label, **style)
 
 
 def gathers(plane: np.ndarray, rows: list[int], middle: np.ndarray) -> bool:
