@@ -26,6 +26,8 @@ from vivace.runs.layout import (
 )
 
 STEPS = 65_535
+THIN = 4
+"""Times longer than wide from which a map is stretched."""
 FINEST, COARSEST = 64, 8
 BASE_BYTES, CELL_BYTES = 250_000, 30
 """What the genes of a page may weigh as text: so much, and so much a cell more."""
@@ -73,7 +75,7 @@ def of_spots(run: Run) -> list[Explorer]:
         worst = spread[kept].max(axis=1)
         colours.append({**share("uncertainty of the shares", worst, order), "family": ""})
     views = [{"space": 0, "colour": 0}, {"space": 0, "colour": min(1, len(colours) - 1)}]
-    spot_place = {**place(plane, "tissue"), "spots": True, **tissue(run, plane)}
+    spot_place = {**place(plane, "tissue", spots=True), **tissue(run, plane)}
     return [explorer(run, shares.index, order, [spot_place], colours, views, kept)]
 
 
@@ -104,12 +106,24 @@ def explorer(
     return Explorer(script_json(content), columns, n_genes)
 
 
-def place(plane: np.ndarray, name: str) -> dict[str, Any]:
-    """Coordinates (N, 2), the second one downwards, on a grid of 65,536 steps."""
+def place(plane: np.ndarray, name: str, *, spots: bool = False) -> dict[str, Any]:
+    """Coordinates (N, 2), the second one downwards, on a grid of 65,536 steps.
+
+    A latent space that is thin is stretched; a tissue is what it is.
+    """
     low, span = plane.min(axis=0), np.ptp(plane, axis=0)
+    if span.min() < span.max() / THIN and not spots:  # each axis for itself, as in a picture
+        plane, low, span = (plane - low) / np.maximum(span, 1e-12), np.zeros(2), np.sign(span)
     longest = max(float(span.max()), 1e-12)
     x, y = np.rint((plane - low) / longest * STEPS).astype(np.uint16).T
-    return {"name": name, "x": x, "y": y, "wide": span[0] / longest, "tall": span[1] / longest}
+    return {
+        "name": name,
+        "spots": spots,
+        "x": x,
+        "y": y,
+        "wide": span[0] / longest,
+        "tall": span[1] / longest,
+    }
 
 
 def tissue(run: Run, plane: np.ndarray) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from vivace.report.page import Check
 from vivace.report.words import percent, things
@@ -10,7 +11,7 @@ from vivace.runs import Run
 from vivace.runs.layout import BASELINES, USAGE
 
 NAMES = {"junction mean": "the mean of each junction", "group mean": "the mean of each group"}
-FITS = 0.1  # distance of expected usage from the reads' ratio, weighted by reads
+FITS = 0.1  # of the reads of a group, at another junction than the model expects
 FAR = 0.25
 MODEL = "model"
 
@@ -49,13 +50,14 @@ def usage(run: Run) -> list[Check]:
     table = table[(table["reads"] > 0) & table["observed"].notna()]
     if table.empty:
         return []
-    gap = (table["usage"] - table["observed"]).abs()
-    far = float(np.average(gap, weights=table["reads"]))
-    events = table.assign(gap=gap).groupby("event").apply(weighted_gap, include_groups=False)
+    gaps = misplaced(table)
+    far = float(np.average(gaps["gap"], weights=gaps["reads"]))
+    events = gaps.groupby("event").apply(weighted, include_groups=False)
     off = [str(name) for name in events.index[events > FITS]]
     text = (
-        f"Over groups, expected usage lies {percent(far)} of the reads from where they divide, in "
-        f"{len(events)} {things(len(events), 'events')} that differ most (good: up to {percent(FITS)})."
+        f"Expected usage puts {percent(far)} of the reads of a group at another junction than where they "
+        f"are, in the {len(events)} {things(len(events), 'events')} that differ most (good: up to "
+        f"{percent(FITS)})."
     )
     if far <= FITS:
         return [Check(True, "Usage follows the reads", text)]
@@ -64,6 +66,13 @@ def usage(run: Run) -> list[Check]:
     return [Check(False, title, text, advice, grave=far > FAR)]
 
 
-def weighted_gap(rows: object) -> float:
-    """Distance of usage from the reads of one event, weighted by reads."""
-    return float(np.average(rows["gap"], weights=rows["reads"]))  # type: ignore[index]
+def misplaced(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each event and group, the share of reads that usage puts at the wrong junction, and its reads."""
+    gap = (table["usage"] - table["observed"]).abs() / 2
+    rows = table.assign(gap=gap).groupby(["event", "group"], sort=False)
+    return rows.agg({"gap": "sum", "reads": "first"}).reset_index()
+
+
+def weighted(rows: pd.DataFrame) -> float:
+    """Mean gap, weighted by reads."""
+    return float(np.average(rows["gap"], weights=rows["reads"]))
