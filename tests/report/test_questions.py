@@ -154,7 +154,22 @@ def depth_run(make_run: MakeRun, moved: float) -> Path:
     return run
 
 
-@pytest.mark.parametrize(("moved", "level"), [(0, "good"), (30, "bad")])
+@pytest.mark.parametrize(
+    ("invariance", "level"), [(0.01, "good"), (0.2, "look"), (2.9, "bad"), (None, None)]
+)
+def test_joint_embedding_a_cell_keeps_its_place_when_it_is_thinned(make_run, invariance, level):
+    run = depth_run(make_run, 0)
+    path = run / "tables" / "history.csv"
+    history = pd.read_csv(path, index_col=0)
+    if invariance is not None:
+        history["cco_invariance_train"] = invariance
+    history.to_csv(path)
+    found = [check for check in answers(Run(run)) if "thinned" in check.text]
+    assert [check.level for check in found] == ([] if level is None else [level])
+    assert all(map(advised, found))
+
+
+@pytest.mark.parametrize(("moved", "level"), [(0, "good"), (30, "look")])
 def test_joint_embedding_depth_does_not_move_cells(make_run: MakeRun, moved: float, level: str):
     checks = answers(Run(depth_run(make_run, moved)))
     assert checks[0].level == level

@@ -14,7 +14,7 @@ import pytest
 from vivace.errors import MissingDependencyError, ModelFileError
 from vivace.report import write_report
 
-VOID = {"meta", "input", "path", "use", "image", "link", "br", "rect", "line", "circle"}
+VOID = {"meta", "input", "wbr", "path", "use", "image", "link", "br", "rect", "line", "circle"}
 
 
 class Balanced(HTMLParser):

@@ -9,11 +9,12 @@ import pandas as pd
 
 from vivace.report.page import Cards, Check, Checks, Section
 from vivace.report.questions import answers
+from vivace.report.questions.cells import STATES
 from vivace.report.questions.data import data_checks
 from vivace.report.sections.predictive import compare, typical_ratio
 from vivace.report.words import duration, number, percent, things
 from vivace.runs import Run
-from vivace.runs.layout import HISTORY
+from vivace.runs.layout import HISTORY, KINDS_KEY
 
 STILL_IMPROVING = 0.005  # of the loss, over the last tenth of training
 WORSE = 0.01  # of the loss, from its best epoch to the last
@@ -32,7 +33,7 @@ def glance(run: Run) -> Section:
     items = [
         (number(summary["n_cells"]), things(summary["n_cells"], summary.get("unit", "cells"))),
         (number(summary["n_genes"]), things(summary["n_genes"], "genes")),
-        *((metric(m), m["name"]) for m in summary.get("metrics", [])),
+        *((metric(m), m["name"]) for m in figures(run)),
     ]
     if summary.get("wall_seconds"):
         items.append((duration(summary["wall_seconds"]), "training time"))
@@ -53,6 +54,13 @@ def verdict(checks: list[Check]) -> str:
     asks = "asks" if questions == 1 else "ask"
     lead = f"{questions} of {len(checks)} checks on this page {asks} for a look before you go on."
     return f"{lead} First of all: {grave[0][0].lower()}{grave[0][1:]}." if grave else lead
+
+
+def figures(run: Run) -> list[dict[str, Any]]:
+    """Headline figures; kinds are no figure of a space that holds what differs within them."""
+    found = run.summary.get("metrics", [])
+    within = run.model.get("model") == STATES
+    return [m for m in found if not (within and m.get("key") == KINDS_KEY)]
 
 
 def metric(found: dict[str, Any]) -> str:
