@@ -85,6 +85,11 @@ def test_a_name_that_is_no_gene_is_said_before_anything_is_written(model, run, t
     assert not (tmp_path / "other").exists()
 
 
+def test_a_gene_that_is_none_has_a_near_name(run, capsys):
+    assert in_shell("report", run, "--genes", "gene7") == 2
+    assert 'Did you mean "gene_' in capsys.readouterr().err
+
+
 def test_cells_that_are_not_those_of_the_run_are_refused(model, run):
     path = run / "tables" / "latent.csv"
     table = pd.read_csv(path, index_col=0)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vivace.cli.words import say, several
-from vivace.errors import InvalidArgumentError
+from vivace.errors import InvalidArgumentError, missing_key
+from vivace.runs import Run
+from vivace.runs.layout import GENES
 
 
 def run_report(run: Path, out: Path | None, genes: Sequence[str], cells: Path | None) -> None:
@@ -21,20 +23,30 @@ def run_report(run: Path, out: Path | None, genes: Sequence[str], cells: Path | 
     say(f"Wrote {page}")
 
 
+def check_names(run: Run, genes: list[str]) -> None:
+    """Refuse what is no gene of the model, where the run says which it has."""
+    table = run.table(GENES)
+    for name in genes if table is not None else ():
+        if name not in table.index:
+            raise missing_key("genes", name, "the genes of the model", table.index.astype(str))
+
+
 def bring_genes(run: Path, wanted: list[str], cells: Path | None) -> None:
     """Ask the model for genes that the run does not hold yet.
 
     Raises
     ------
+    MissingKeyError
+        One is no gene of the model.
     InvalidArgumentError
         The run does not hold them and there are no cells to ask for.
     """
-    from vivace.runs import Run
-
-    held = Run(run).expression()
+    folder = Run(run)
+    held = folder.expression()
     missing = [name for name in wanted if held is None or name not in held.genes]
     if not missing:
         return
+    check_names(folder, missing)
     if cells is None:
         n = "no genes" if held is None else several(len(held.genes), "gene")
         msg = (

@@ -66,12 +66,10 @@ class Explorer {
   // What is known of a cell, a line each: its name, its columns, its gene.
   words(i, colour) {
     const lines = [this.names[i]];
-    const spots = this.spaces[0].spots;
-    for (const [k, given] of this.content.colours.entries()) {
-      if (spots && given.name !== colour.name) continue;
-      const opened = this.ready?.[k];
-      if (opened) lines.push(`${given.log10 ? "counts" : given.name}: ${opened.text(i)}`);
-    }
+    const columns = this.ready || [];
+    const shares = columns.filter((column) => column.family).sort((a, b) => b.value(i) - a.value(i)).slice(0, 4);
+    for (const column of [...columns.filter((one) => !one.family), ...shares]) lines.push(`${column.log10 ? "counts" : column.name}: ${column.text(i)}`);
+    if (colour.family && !shares.some((column) => column.name === colour.name)) lines.push(`${colour.name}: ${colour.text(i)}`);
     if (colour.gene) lines.push(`${colour.name}: ${colour.text(i)}`);
     return lines;
   }

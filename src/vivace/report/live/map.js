@@ -56,7 +56,9 @@ class CellMap {
   async chooseGene(name) {
     if (!name.trim()) return;
     const colour = await this.explorer.geneNamed(name.trim());
-    if (colour) this.show(colour);
+    if (!colour) return;
+    this.column.selectedIndex = -1;
+    this.show(colour);
   }
 
   show(colour) {

@@ -65,7 +65,8 @@ def figures(run: Run) -> list[dict[str, Any]]:
 
 def metric(found: dict[str, Any]) -> str:
     """Value of a headline metric."""
-    return percent(found["value"]) if found.get("share") else number(found["value"])
+    value = percent(found["value"]) if found.get("share") else number(found["value"])
+    return value.replace("-", "−")
 
 
 def training_checks(run: Run) -> list[Check]:
@@ -117,11 +118,14 @@ def generalises(loss: pd.Series) -> Check:
 
 
 def close(train: pd.Series, held_out: pd.Series) -> Check | None:
-    """Compare the losses of training and held-out cells where the latter is best."""
+    """Compare the losses of training and held-out cells where the latter is best.
+
+    None of a loss below zero: it is that of densities, of which no part is a share.
+    """
     best = held_out.idxmin()
-    if best not in train.index or not np.isfinite(train[best]) or train[best] == 0:
+    if best not in train.index or not train[best] > 0:
         return None
-    gap = float((held_out[best] - train[best]) / abs(train[best]))
+    gap = float((held_out[best] - train[best]) / train[best])
     text = (
         f"The loss of cells kept aside is {percent(abs(gap))} {'above' if gap > 0 else 'below'} that of "
         f"training cells (good: up to {percent(CLOSE)})."
