@@ -89,7 +89,8 @@ def explorer(
     kept: np.ndarray,
 ) -> Explorer:
     """The block of a page, from all of its parts."""
-    genes = run.expression()
+    held = run.expression()
+    genes = None if held is None else gene_colours(held, kept, order)
     content = {
         "n": len(order),
         "unit": "spots" if places[0].get("spots") else "cells",
@@ -98,11 +99,11 @@ def explorer(
             {**of, "x": packed(of["x"][order]), "y": packed(of["y"][order])} for of in places
         ],
         "colours": colours,
-        "genes": None if genes is None else gene_colours(genes, kept, order),
+        "genes": genes,
         "views": views,
     }
     columns = [one["name"] for one in colours]
-    n_genes = 0 if content["genes"] is None else len(content["genes"]["names"])
+    n_genes = 0 if genes is None else len(genes["names"])
     return Explorer(script_json(content), columns, n_genes)
 
 

@@ -39,8 +39,7 @@ def add_genes(model: BaseModel, run: str | Path, genes: Sequence[str]) -> None:
     """
     folder, names = Run(run), list(genes)
     model._gene_positions(names)
-    of_spots = isinstance(model, DestVI)
-    table = folder.table(PROPORTIONS if of_spots else LATENT)
+    table = folder.table(PROPORTIONS if isinstance(model, DestVI) else LATENT)
     shown = [] if table is None else table.index.astype(str)
     rows = model.adata.obs_names.get_indexer(shown)
     if (rows < 0).any():
@@ -49,10 +48,10 @@ def add_genes(model: BaseModel, run: str | Path, genes: Sequence[str]) -> None:
             "that the run was made from"
         )
         raise InvalidDataError(msg)
-    values = (
-        np.log2(1 + levels_of(model, names)[rows]) if of_spots else denoised(model, rows, names)
-    )
-    new = Expression.of(names, OBSERVED if of_spots else unit_of(model), values)
+    if isinstance(model, DestVI):
+        new = Expression.of(names, OBSERVED, np.log2(1 + levels_of(model, names)[rows]))
+    else:
+        new = Expression.of(names, unit_of(model), denoised(model, rows, names))
     held = folder.expression()
     write_whole(folder.folder / TABLES, new if held is None else joined(new, held))
 

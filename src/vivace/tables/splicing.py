@@ -41,8 +41,9 @@ def write_splicing(
 def held_out_rows(model: SPLICEVI, rows: np.ndarray) -> np.ndarray:
     """Those of the rows that the model did not learn from, or all where they are few."""
     held_out = model.validation_indices
-    enough = held_out is not None and len(held_out) >= FEWEST
-    return np.intersect1d(rows, held_out) if enough else rows
+    if held_out is None or len(held_out) < FEWEST:
+        return rows
+    return np.intersect1d(rows, held_out)
 
 
 def usage_table(model: SPLICEVI, labels: str, rows: np.ndarray) -> pd.DataFrame:
