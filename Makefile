@@ -4,10 +4,10 @@ BIN := .venv/bin
 BENCH ?= metrics
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix fuzz mutants bench docs parity reports clean
+.PHONY: help setup demo test test-newest test-lowest check fix fuzz mutants bench docs package parity reports clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: .venv/.installed  ## Create .venv and install vivace with its pinned dependencies
 
@@ -20,8 +20,9 @@ demo: .venv/.installed  ## Train on real cells and write vivace-demo/report.html
 	$(BIN)/vivace demo
 
 # A process a core, each with one thread: numba's and torch's share one pool, which would wait in a spin.
+ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 test: .venv/.installed  ## Run all tests
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: .venv/.installed  ## Lint, format and types, changing nothing
 	$(BIN)/ruff check .
@@ -44,8 +45,31 @@ mutants: .venv/.installed  ## Put faults of one line into a copy and report thos
 parity: .venv/.installed  ## Compare with models that scvi-tools trains in its own environment
 	PYTHONPATH=benchmarks $(BIN)/python tests/parity/run.py
 
-docs: .venv/.installed  ## Run the examples of README and docs and write docs/_build
-	$(BIN)/python docs/build.py
+# Examples of the pages first, one after the other; then the site, whose tutorials Sphinx runs (and keeps
+# what it ran in docs/_build, so that only those that changed run again).
+docs: .venv/.docs  ## Run every example and tutorial and write the site to docs/_build/html
+	$(BIN)/python docs/examples.py
+	OMP_NUM_THREADS=2 $(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/.doctrees docs docs/_build/html
+
+.venv/.docs: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
+# Environments of their own, made anew: neither is part of every run.
+NEWEST ?= $(shell command -v python3.13 || command -v python3.12)
+test-newest:  ## Run all tests on the newest Python here with the newest releases
+	$(NEWEST) -m venv --clear .env-newest
+	.env-newest/bin/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(ONE_THREAD) .env-newest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+test-lowest:  ## Run all tests with the lowest versions that pyproject.toml allows
+	$(PYTHON) -m venv --clear .env-lowest
+	.env-lowest/bin/python packaging/lowest.py > .env-lowest/lowest.txt
+	.env-lowest/bin/pip install --quiet --disable-pip-version-check -c .env-lowest/lowest.txt -e ".[dev]"
+	$(ONE_THREAD) .env-lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+package:  ## Build wheel and sdist, install each into an empty environment, run the demo there
+	$(PYTHON) packaging/try_install.py
 
 bench: .venv/.installed  ## Run a benchmark: make bench BENCH="metrics --cells 20000"
 	$(BIN)/python benchmarks/$(firstword $(BENCH)).py $(wordlist 2,99,$(BENCH))

@@ -18,11 +18,11 @@ ALLOWED = {
     "nn": {"kernels", "likelihoods"},
     "modules": {"kernels", "likelihoods", "nn"},
     "data": {"kernels"},
-    "train": {"modules.base", "likelihoods"},
+    "train": {"modules.base", "likelihoods", "kernels"},
     "analysis": {"modules.base", "likelihoods", "kernels", "data", "metrics", "runs"},
     "io": {"data"},
     "datasets": set(),
-    "metrics": set(),
+    "metrics": {"datasets"},
     "report": {"runs"},
     "models": {"analysis", "train", "io", "modules", "data", "likelihoods", "kernels", "nn"},
     "tables": {"models", "runs", "analysis", "data", "metrics"},
@@ -31,7 +31,18 @@ ALLOWED = {
         "train",
     },
 }
-EVERYBODY = {"errors", "_arguments", "_types", "_files", "_hooks", "_lazy", "_ranks", "_settings"}
+EVERYBODY = {
+    "errors",
+    "_arguments",
+    "_types",
+    "_files",
+    "_hooks",
+    "_lazy",
+    "_progress",
+    "_mudata",
+    "_ranks",
+    "_settings",
+}
 NEVER = {
     "kernels": {"anndata", "pandas", "mudata"},
     "likelihoods": {"anndata", "pandas", "mudata"},

@@ -65,8 +65,8 @@ def test_a_gene_that_the_run_does_not_hold_is_asked_of_the_model(run, tmp_path, 
     assert in_shell("report", run, "--out", page, "--genes", missing) == 2
     said = capsys.readouterr().err
     assert f'"{missing}" is not in the run' in said
-    assert "--cells FILE" in said
-    words = ["--genes", f"gene_7,{missing}", "--cells", tmp_path / "cells.h5ad"]
+    assert "--data FILE" in said
+    words = ["--genes", f"gene_7,{missing}", "--data", tmp_path / "cells.h5ad"]
     assert in_shell("report", run, "--out", page, *words) == 0
     assert Run(run).expression().genes[0] == missing
     assert f'"{missing}"' in page.read_text(encoding="utf-8")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import mudata
 import numpy as np
 import pytest
 
+from vivace._mudata import columns_stay
 from vivace.cli.app import main
 from vivace.datasets import simulate
 from vivace.report.sections.splicing import splicing
@@ -18,7 +18,7 @@ def files(tmp_path_factory):
     """Folder with ``cells.h5mu`` and a run made from it in the shell."""
     folder = tmp_path_factory.mktemp("splicing")
     mdata = simulate("splicing", n_cells=120, n_genes=20, n_events=15, observed=0.6)
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         mdata.write_h5mu(folder / "cells.h5mu")
     words = ["fit", "splicevi", f"{folder}/cells.h5mu", "--out", f"{folder}/run"]
     words += ["--labels", "splice_group", "--max-epochs", "2", "--n-hidden", "8", "--n-latent", "3"]

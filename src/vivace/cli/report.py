@@ -5,22 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vivace._progress import doing
 from vivace.cli.words import say, several
 from vivace.errors import InvalidArgumentError, missing_key
 from vivace.runs import Run
-from vivace.runs.layout import GENES
+from vivace.runs.layout import GENES, SUMMARY, TABLES
 
 
-def run_report(run: Path, out: Path | None, genes: Sequence[str], cells: Path | None) -> None:
-    """Bring the genes that are asked for, then draw the page and say what is being drawn."""
+def run_report(
+    run: Path,
+    out: Path | None,
+    *,
+    genes: Sequence[str],
+    data: Path | None,
+    colour: list[str] | None,
+    allow_fractions: bool,
+) -> None:
+    """Bring the tables or genes that are asked for, then draw the page and say what is being drawn."""
     from vivace.report import write_report
 
     wanted = [name for text in genes for name in map(str.strip, text.split(",")) if name]
-    bring_genes(run, wanted, cells)
-    page = write_report(
-        run, out, progress=lambda done, section: say(f"{100 * done:3.0f} %  {section}")
-    )
+    tables_there = (run / TABLES / SUMMARY).is_file()
+    if data is not None and not (wanted and tables_there):
+        from vivace.cli.bring import run_tables
+
+        run_tables(run, data, colour or None, allow_fractions=allow_fractions)
+    if wanted:
+        bring_genes(run, wanted, data)
+    with doing("drawing the report"):
+        page = write_report(run, out, progress=tell)
     say(f"Wrote {page}")
+
+
+def tell(done: float, section: str) -> None:
+    """How far the page is."""
+    say(f"{100 * done:3.0f} %  {section}")
 
 
 def check_names(run: Run, genes: list[str]) -> None:
@@ -31,7 +50,7 @@ def check_names(run: Run, genes: list[str]) -> None:
             raise missing_key("genes", name, "the genes of the model", table.index.astype(str))
 
 
-def bring_genes(run: Path, wanted: list[str], cells: Path | None) -> None:
+def bring_genes(run: Path, wanted: list[str], data: Path | None) -> None:
     """Ask the model for genes that the run does not hold yet.
 
     Raises
@@ -47,10 +66,10 @@ def bring_genes(run: Path, wanted: list[str], cells: Path | None) -> None:
     if not missing:
         return
     check_names(folder, missing)
-    if cells is None:
+    if data is None:
         n = "no genes" if held is None else several(len(held.genes), "gene")
         msg = (
-            f'--genes "{missing[0]}" is not in the run, which holds {n}; add --cells FILE, the cells it '
+            f'--genes "{missing[0]}" is not in the run, which holds {n}; add --data FILE, the cells it '
             "was made from, and the model is asked for it"
         )
         raise InvalidArgumentError(msg)
@@ -60,6 +79,6 @@ def bring_genes(run: Path, wanted: list[str], cells: Path | None) -> None:
     from vivace.tables.more_genes import add_genes
 
     model = load(run)
-    given = cells_for(model, read_cells_of(model, cells))
+    given = cells_for(model, read_cells_of(model, data))
     add_genes(load(run, given), run, missing)
     say(f"Asked the model for {several(len(missing), 'gene')}.")

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from vivace._files import user_path
+from vivace._mudata import columns_stay
 from vivace.data.selection import name_positions
 from vivace.data.sources import LazyMatrix
 from vivace.data.sources.lazy import accepted_by_anndata
@@ -333,7 +334,7 @@ def _open_paired(files: Sequence[Path]) -> Any:
     with _blamed(path), ExitStack() as quiet:
         group = opened_file(path)
         parts = {name: put_together([_contents(group["mod"][name], path)]) for name in group["mod"]}
-        quiet.enter_context(mudata.set_options(pull_on_update=False))
+        quiet.enter_context(columns_stay())
         mdata = mudata.MuData(parts)
         obs = read_elem(group["obs"])
         if obs.index.equals(mdata.obs_names):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from vivace._mudata import columns_stay
 from vivace.datasets._cells import (
     Array,
     check_at_least,
@@ -118,7 +119,7 @@ def simulate_splicing(
     )
     import mudata  # slow to import
 
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         mdata = mudata.MuData({"rna": rna, "splicing": splicing})
         mdata.obs = labels
     return mdata

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vivace._files import not_saved, replacing
+from vivace._mudata import columns_stay
 from vivace.errors import InvalidDataError, ModelFileError
 
 ONE, PAIRED = "adata.h5ad", "mdata.h5mu"
@@ -54,7 +55,7 @@ def read_cells(folder: Path) -> Any:
             return anndata.read_h5ad(path)
         import mudata
 
-        with mudata.set_options(pull_on_update=False):
+        with columns_stay():
             return mudata.read_h5mu(path)
     except Exception as error:  # of h5py and anndata, of any type
         msg = (
@@ -71,9 +72,7 @@ def _write(data: Any, path: Path) -> None:
     with anndata.settings.override(allow_write_nullable_strings=True):
         try:
             if hasattr(data, "mod"):
-                import mudata
-
-                with mudata.set_options(pull_on_update=False):
+                with columns_stay():
                     data.copy().write_h5mu(path)
             else:
                 data.write_h5ad(path, convert_strings_to_categoricals=False)

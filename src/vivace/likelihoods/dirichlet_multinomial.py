@@ -143,7 +143,7 @@ class DirichletMultinomial(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> torch.Tensor:
-        """Draw shares, then reads, (*sample_shape, ..., J)."""
+        """Draw shares, then reads: ``(*sample_shape, ..., J)``."""
         shape = self._extended_shape(torch.Size(sample_shape))
         gamma = standard_gamma(self.concentration.expand(shape))
         tiny = torch.finfo(gamma.dtype).tiny

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.special import gammaln
 
+from vivace._mudata import columns_stay
 from vivace.errors import InvalidArgumentError, missing_key
 
 SMALLEST = 1e-3
@@ -308,7 +309,7 @@ def with_junction_counts(
     )
     if layer is not None:
         junctions.layers[layer] = junctions.X
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         masked = mudata.MuData({rna: genes, splicing: junctions})
         masked = masked[chosen].copy()
         masked.obs = mdata.obs.loc[chosen]

@@ -39,8 +39,8 @@ class Run:
             raise ModelFileError(msg)
         if not (self.folder / TABLES / SUMMARY).is_file():
             msg = (
-                f'"{folder}" holds a model but no tables to report on; write them with '
-                "vivace.tables.write_tables(model, folder) in Python"
+                f'"{folder}" holds a model but no tables to report on; "vivace report {folder} --data '
+                'CELLS" writes them, as does vivace.tables.write_tables(model, folder) in Python'
             )
             raise ModelFileError(msg)
 
@@ -91,25 +91,30 @@ class Run:
         ModelFileError
             The file is not a CSV table, or a column of the layout is missing.
         """
-        if not self.has(table):
-            return None
-        from pandas import read_csv  # slow to import
-
-        path = self.folder / TABLES / table.file
-        try:
-            as_it_stands = {"dtype": str, "keep_default_na": False} if as_text else {}
-            content = read_csv(path, index_col=0, **as_it_stands)
-        except (OSError, ValueError) as error:
-            msg = f'"{path}" cannot be read as a table ({error})'
-            raise ModelFileError(msg) from error
-        missing = [c for c in table.columns if c not in content.columns]
-        if missing:
-            msg = f'"{path}" lacks the column "{missing[0]}"; it has: {", ".join(content.columns)}'
-            raise ModelFileError(msg)
-        return content
+        return read_table(self.folder, table, as_text=as_text)
 
     def expression(self) -> Expression | None:
         """Denoised expression of some genes in the cells of the map, or None."""
         from vivace.runs.expression import Expression  # numpy is slow to import
 
         return Expression.read(self.folder)
+
+
+def read_table(run: Path, table: Table, *, as_text: bool = False) -> pd.DataFrame | None:
+    """As :meth:`Run.table`, of a folder that may hold no more than a model."""
+    path = run / TABLES / table.file
+    if not path.is_file():
+        return None
+    from pandas import read_csv  # slow to import
+
+    as_it_stands = {"dtype": str, "keep_default_na": False} if as_text else {}
+    try:
+        content = read_csv(path, index_col=0, **as_it_stands)
+    except (OSError, ValueError) as error:
+        msg = f'"{path}" cannot be read as a table ({error})'
+        raise ModelFileError(msg) from error
+    missing = [c for c in table.columns if c not in content.columns]
+    if missing:
+        msg = f'"{path}" lacks the column "{missing[0]}"; it has: {", ".join(content.columns)}'
+        raise ModelFileError(msg)
+    return content

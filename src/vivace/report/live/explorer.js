@@ -57,7 +57,7 @@ class Explorer {
     const k = genes.names.findIndex((gene) => gene.toLowerCase() === wanted);
     if (k < 0) {
       const near = genes.names.filter((gene) => gene.toLowerCase().includes(wanted)).slice(0, 6);
-      this.say(`${name} is not among the ${genes.names.length} genes of this page. ${near.length ? `Did you mean ${near.join(", ")}?` : `"vivace report RUN --genes ${name} --cells CELLS" adds it.`}`);
+      this.say(`${name} is not among the ${genes.names.length} genes of this page. ${near.length ? `Did you mean ${near.join(", ")}?` : `"vivace report RUN --genes ${name} --data CELLS" adds it.`}`);
       return null;
     }
     return geneColour(genes, k);

@@ -1,10 +1,11 @@
-"""Run every example of README.md and docs/, check every link, and write the pages to docs/_build.
+"""Run every example of README.md and of the pages in docs/, and look for links to files that are gone.
 
 A fenced block marked ``python`` is run, block after block of a page in one namespace, in an empty
 folder; a block with ``# doctest: skip`` in its first line is only shown. What fails names its page.
+Notebooks (docs/tutorials) are run by Sphinx as it writes the site.
 
-    python docs/build.py            # all pages
-    python docs/build.py README.md  # one page
+    python docs/examples.py            # all pages
+    python docs/examples.py README.md  # one page
 """
 
 from __future__ import annotations
@@ -20,28 +21,13 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[1]
-OUT = ROOT / "docs" / "_build"
-STYLE = ROOT / "src" / "vivace" / "report" / "page.css"
 SKIP = "# doctest: skip"
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>{title} · vivace</title>
-<style>{style}
-main {{ max-width: 860px; padding-bottom: 64px; }} pre {{ overflow-x: auto; padding: 14px 16px;
-background: var(--code); border-radius: 8px; }} code {{ font: .9em/1.6 var(--mono); }}
-main h1 {{ margin: 48px 0 20px; }} main h2 {{ margin-top: 44px; }} table {{ display: block;
-overflow-x: auto; }} th, td {{ text-align: left !important; }}
-</style></head><body><main>{body}</main></body></html>
-"""
+ELSEWHERE = ("_build", "generated", "tutorials")
+"""Folders of docs/ whose pages are no pages to run: made by Sphinx, or run by it."""
 
 
 def main() -> int:
-    names = sys.argv[1:]
-    pages = [ROOT / name for name in names] or [
-        ROOT / "README.md",
-        *sorted(ROOT.glob("docs/**/*.md")),
-    ]
+    pages = [ROOT / name for name in sys.argv[1:]] or all_pages()
     markdown = MarkdownIt("commonmark").enable("table")
     wrong = []
     for page in pages:
@@ -50,9 +36,14 @@ def main() -> int:
         problems = [*broken_links(page, text), *failed_examples(text, markdown)]
         print(f"{page.relative_to(ROOT)}: {time.perf_counter() - start:.1f} s", flush=True)
         wrong += [f"{page.relative_to(ROOT)}: {problem}" for problem in problems]
-        write(page, text, markdown)
-    print("\n".join(wrong) or f"{len(pages)} pages in {OUT.relative_to(ROOT)}")
+    print("\n".join(wrong) or f"{len(pages)} pages: every example runs, every link leads somewhere")
     return bool(wrong)
+
+
+def all_pages() -> list[Path]:
+    found = sorted((ROOT / "docs").glob("**/*.md"))
+    ours = [page for page in found if not set(page.relative_to(ROOT).parts) & set(ELSEWHERE)]
+    return [ROOT / "README.md", *ours]
 
 
 def broken_links(page: Path, text: str) -> list[str]:
@@ -79,17 +70,6 @@ def failed_examples(text: str, markdown: MarkdownIt) -> list[str]:
         finally:
             os.chdir(before)
     return []
-
-
-def write(page: Path, text: str, markdown: MarkdownIt) -> None:
-    """The page as HTML, with links between pages as they are on disk."""
-    at = page.relative_to(ROOT / "docs") if page.is_relative_to(ROOT / "docs") else Path(page.name)
-    target = (OUT / at).with_suffix(".html")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    body = re.sub(r'href="(?!\w+:)(?:docs/)?([^"#]+)\.md', r'href="\1.html', markdown.render(text))
-    title = text.lstrip("# ").splitlines()[0]
-    style = STYLE.read_text(encoding="utf-8")
-    target.write_text(PAGE.format(title=title, style=style, body=body), encoding="utf-8")
 
 
 if __name__ == "__main__":
