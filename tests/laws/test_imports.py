@@ -63,7 +63,7 @@ NEVER = {
     "report": {"torch"},
     "runs": {"torch"},
 }
-EXTRAS = {"scanpy", "matplotlib", "umap", "jinja2", "igraph"}
+EXTRAS = {"scanpy", "matplotlib", "openTSNE", "PIL", "umap", "jinja2", "igraph"}
 
 
 def imports(path: Path) -> set[tuple[str, bool]]:

@@ -9,11 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from vivace._files import check_place
-from vivace._progress import doing
 from vivace.cli.command import Command, Group
 from vivace.cli.fit import AllowFractions, FitGroup
 from vivace.cli.many import STABILITY, TUNE, StabilityGroup, TuneGroup
-from vivace.cli.words import say
 from vivace.errors import InvalidArgumentError
 
 ORDER = [
@@ -383,11 +381,15 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="File to write; default: report.html in the run folder.")
     ] = None,
+    genes: Annotated[
+        list[str] | None,
+        typer.Option(help="Genes to colour the map by, beside the 200 that tell most: CD3D,MS4A1."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
             help="Cells to report on, for a model that was imported or saved alone; replaces the tables "
-            "of the run."
+            "of the run. With --genes: the cells the run was made from, for genes that it does not hold."
         ),
     ] = None,
     colour: Annotated[
@@ -398,21 +400,17 @@ def report(
     ] = None,
     allow_fractions: AllowFractions = False,
 ) -> None:
-    """Write one HTML page about a run: map of cells, training, checks, data, settings.
+    """Write one HTML page about a run: what the model is for, maps to touch, training, data, settings.
 
     The page is a single file that needs no network; open it in any browser, also on a phone.
     """
-    from vivace.report import write_report
+    from vivace.cli.report import run_report
 
     if out is not None:
         check_page(out)
-    if data is not None:
-        from vivace.cli.bring import run_tables
-
-        run_tables(run, data, colour or None, allow_fractions=allow_fractions)
-    with doing("drawing the report"):
-        page = write_report(run, out)
-    say(f"Wrote {page}")
+    run_report(
+        run, out, genes=genes or [], data=data, colour=colour, allow_fractions=allow_fractions
+    )
 
 
 def check_page(out: Path) -> None:

@@ -15,6 +15,14 @@ TABLES = "tables"
 SUMMARY = "summary.json"
 SUMMARY_KEYS = ("n_cells", "n_genes", "counts_per_cell", "genes_per_cell", "zero_fraction")
 """What a summary always holds."""
+EXPRESSION = "expression.npz"
+"""Denoised expression of the most telling genes in the cells of :data:`LATENT`, see :class:`Genes`."""
+TISSUE = "tissue.jpg"
+"""Picture of the tissue under the spots; its place is ``tissue`` in the summary."""
+KINDS_KEY, MIXING_KEY = "kinds", "mixing"
+"""Keys of the headline figures on which kinds of cells are told, and how batches mix."""
+DEPTH = "counts per cell, log10"
+"""Column of :data:`LATENT`, after :data:`COLOUR`, with the depth of each cell."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ USAGE = Table(
     ("event", "junction", "group", "usage", "observed", "reads"),
     digits="%.4g",
 )
+BASELINES = Table("splicing_baselines", "prediction", ("mae", "log_likelihood_read"))
 CALIBRATION = Table(
     "splicing_calibration", "bin", ("predicted", "observed", "reads", "entries"), digits="%.4g"
 )
