@@ -25,6 +25,7 @@ from scipy import sparse
 
 import vivace
 from vivace import metrics
+from vivace._mudata import columns_stay
 from vivace.errors import VivaceWarning
 from vivace.kernels import csr_tensor
 from vivace.modules import SPLICEVAE
@@ -199,7 +200,7 @@ def paired(counts: sparse.csr_matrix, codes: np.ndarray, n_genes: int = 500) -> 
         ),
         "splicing": anndata.AnnData(counts, obs.copy(), junctions),
     }
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         return mudata.MuData(parts)
 
 

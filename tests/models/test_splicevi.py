@@ -14,6 +14,7 @@ from scipy import sparse
 
 import vivace
 from vivace import SPLICEVI
+from vivace._mudata import columns_stay
 from vivace._settings import default_seed
 from vivace.datasets import simulate
 from vivace.errors import (
@@ -205,7 +206,7 @@ def test_weak_data_are_warned_of():
 def test_cells_may_lack_a_modality(mdata: mudata.MuData):
     genes = mdata["rna"][:120].copy()
     junctions = mdata["splicing"][30:].copy()
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         partial = mudata.MuData({"rna": genes, "splicing": junctions})
     SPLICEVI.setup_mudata(partial)
     model = SPLICEVI(partial, n_hidden=16, n_latent=4)
@@ -235,7 +236,7 @@ def test_other_events_are_refused_later(model: SPLICEVI, mdata: mudata.MuData):
     other["splicing"].var["event_id"] = names
     with pytest.raises(InvalidDataError, match="other events"):
         model.get_latent_representation(other)
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         fewer = mudata.MuData({"rna": mdata["rna"], "splicing": mdata["splicing"][:, 3:].copy()})
         fewer.obs = mdata.obs
     with pytest.raises(InvalidDataError, match="are not in the splicing modality"):
@@ -486,7 +487,7 @@ def test_queries_that_cannot_be_mapped_say_why(model: SPLICEVI, mdata: mudata.Mu
     by_cell = SPLICEVI(old, n_hidden=8, n_latent=2, modality_weights="cell")
     with pytest.raises(InvalidArgumentError, match="universal"):
         SPLICEVI.load_query_data(new, by_cell)
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         fewer = mudata.MuData({"rna": new["rna"], "splicing": new["splicing"][:, 3:].copy()})
         fewer.obs = new.obs
     with pytest.raises(InvalidDataError, match="are not in the splicing modality"):
@@ -649,7 +650,7 @@ def test_a_mudata_with_one_gene_and_one_event():
         reads, obs.copy(), pd.DataFrame({"event_id": ["e", "e"]}, ["a", "b"])
     )
     genes = anndata.AnnData(ones, obs, pd.DataFrame(index=["g"]))
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         tiny = mudata.MuData({"rna": genes, "splicing": junctions})
     SPLICEVI.setup_mudata(tiny)
     model = SPLICEVI(tiny, n_hidden=4, n_latent=2)

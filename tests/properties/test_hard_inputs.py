@@ -56,7 +56,8 @@ def harden(data: Any, hard: str) -> None:
     for part in data.mod.values() if hasattr(data, "mod") else [data]:
         dense = part.X.toarray() if sparse.issparse(part.X) else np.asarray(part.X)
         part.X = sparse.csr_matrix(INPUTS[hard](dense.astype("float32")))
-        part.layers.clear()  # event totals follow from the counts
+        for layer in filter(None, list(part.layers)):  # event totals follow from the counts
+            del part.layers[layer]
 
 
 def fifty_steps(name: str, data: Any, log_theta: float | None = None) -> None:

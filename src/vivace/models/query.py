@@ -16,7 +16,7 @@ from scipy import sparse
 
 from vivace.data.cells import layer_of
 from vivace.data.checks import check_object
-from vivace.data.matrices import as_matrix, find_matrix, read_matrix
+from vivace.data.matrices import as_matrix, find_matrix, layer_names, read_matrix
 from vivace.data.schema import Field, Schema
 from vivace.data.setup import categorical_field
 from vivace.data.sources import on_disk, open_source
@@ -295,7 +295,7 @@ def _reorder(adata: Any, wanted: pd.Index, positions: np.ndarray) -> None:
         X=chosen(adata.X),
         obs=adata.obs.copy(),
         var=adata.var.reindex(wanted),
-        layers={key: chosen(value) for key, value in adata.layers.items()},
+        layers={name: chosen(adata.layers[name]) for name in layer_names(adata)},
         obsm=dict(adata.obsm),
         obsp=dict(adata.obsp),
         varm={key: of_genes(value) for key, value in adata.varm.items()},
