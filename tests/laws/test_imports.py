@@ -24,6 +24,7 @@ ALLOWED = {
     "datasets": set(),
     "metrics": set(),
     "report": {"runs"},
+    "spatial": set(),
     "models": {"analysis", "train", "io", "modules", "data", "likelihoods", "kernels", "nn"},
     "tables": {"models", "runs", "analysis", "data", "metrics"},
     "cli": {
@@ -50,7 +51,7 @@ NEVER = {
     "report": {"torch"},
     "runs": {"torch"},
 }
-EXTRAS = {"scanpy", "matplotlib", "umap", "jinja2", "igraph"}
+EXTRAS = {"scanpy", "matplotlib", "umap", "jinja2", "igraph", "spatialdata"}
 
 
 def imports(path: Path) -> set[tuple[str, bool]]:
