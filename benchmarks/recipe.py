@@ -62,6 +62,9 @@ PASSES = {  # batch size, passes, peak learning rate, KL weight at the start
         (128, 16, 8e-2, 1.0),
     ],
 }
+DEPTHS = (30, 80)
+"""Median counts of the shallow twins of cells to be judged, which nothing was trained on."""
+SCORED = ("elbo", "knn", "ilisi", *(f"transfer_{goal}" for goal in DEPTHS))
 METHODS = ("fast", "classic", "scvi-tools")
 KEYS = ["method", "data", "seed"]
 Row = dict[str, float | str | int]
@@ -71,7 +74,7 @@ def measure(latent: np.ndarray, obs: pd.DataFrame, fit: np.ndarray, judge: np.nd
     """Structure and mixing of a latent space.
 
     ``knn`` and ``knn_balanced``: labels of ``judge`` cells from their 15 nearest ``fit`` cells;
-    silhouette and LISI: over both.
+    ``transfer_30`` and so on: the same of their shallow twins; silhouette and LISI: over both.
     """
     known = obs["label"].to_numpy() != "unlabelled"
     fit, judge = fit[known[fit]], judge[known[judge]]
@@ -83,7 +86,36 @@ def measure(latent: np.ndarray, obs: pd.DataFrame, fit: np.ndarray, judge: np.nd
         "knn_balanced": knn["balanced_accuracy"],
         "silhouette": metrics.silhouette(latent[both], labels[both]),
         "ilisi": metrics.ilisi(latent[both], batch[both]) if len(set(batch)) > 1 else np.nan,
+        **carried(latent, obs, fit),
     }
+
+
+def with_shallow_twins(adata: anndata.AnnData, rows: np.ndarray) -> anndata.AnnData:
+    """The cells, and below them these rows again as they would be at each shallower depth.
+
+    ``obs["depth"]`` is 0 for cells as they are. The twins are nobody's training cells.
+    """
+    parts = [adata.copy()]
+    parts[0].obs["depth"] = 0
+    for goal in DEPTHS:
+        twins = adata[rows].copy()
+        twins.X = metrics.thin_to_depth(twins.X, goal, seed=goal)
+        twins.obs["depth"] = goal
+        parts.append(twins[np.asarray(twins.X.sum(axis=1)).ravel() > 0])
+    return anndata.concat(parts, index_unique="-")
+
+
+def carried(latent: np.ndarray, obs: pd.DataFrame, fit: np.ndarray) -> Row:
+    """Labels of the shallow twins from the cells trained on, at each depth."""
+    labels, depth = obs["label"].to_numpy(), obs["depth"].to_numpy()
+    found: Row = {}
+    for goal in DEPTHS:
+        twins = np.flatnonzero((depth == goal) & (labels != "unlabelled"))
+        rows = np.concatenate([fit, twins])
+        moved = metrics.depth_transfer(latent[rows], labels[rows], depth[rows] == goal)
+        found |= {f"transfer_{goal}": moved["accuracy"]}
+        found |= {f"transfer_{goal}_balanced": moved["balanced_accuracy"]}
+    return found
 
 
 def run_vivace(
@@ -107,11 +139,12 @@ def run_vivace(
     )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     held = getattr(cells, judge)
+    shown = with_shallow_twins(adata, held)
     draws = [float(model.get_elbo(adata, indices=held)) for _ in range(10)]
     curve = model.history["elbo_validation"].iloc[:, 0]
     return {
         "elbo": float(np.mean(draws)),
-        **measure(model.get_latent_representation(adata), adata.obs, cells.train, held),
+        **measure(model.get_latent_representation(shown), shown.obs, cells.train, held),
         "seconds": wall,
         "cpu_seconds": cpu,
         "epochs": len(curve),
@@ -129,6 +162,7 @@ def warm_up() -> None:
 def run_scvi_tools(adata: anndata.AnnData, seed: int, most: int = MAX_TRAIN) -> Row:
     """Train scvi-tools' SCVI with its defaults and judge it on test cells."""
     parts = split(adata.n_obs, seed, most)
+    adata = with_shallow_twins(adata, parts.test)
     worker = Path(__file__).parent / "scvi_worker.py"
     with tempfile.TemporaryDirectory() as folder:
         cells, rows, out = (f"{folder}/{name}" for name in ("cells.h5ad", "split.npz", "out"))
@@ -279,11 +313,13 @@ def at_length(batch_size: int, n_passes: int, lr: float, kl: float) -> dict[str,
 def rank(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean rank of each method over data sets and seeds (0 is best, 1 is worst), best first.
 
-    ELBO, kNN and batch mixing count the same; a data set without batches has no mixing to rank.
+    ELBO, kNN, batch mixing and labels carried to either depth count the same; a data set without batches
+    has no mixing to rank, and runs from before there were depths none of those.
     """
+    rows = rows.reindex(columns=[*KEYS, *SCORED])
     of_run = rows.groupby(["data", "seed"])
     ranks = pd.DataFrame(
-        {key: of_run[key].rank(ascending=False, pct=True) for key in ("elbo", "knn", "ilisi")}
+        {key: of_run[key].rank(ascending=False, pct=True) for key in SCORED}
     ).assign(method=rows.method)
     mean = ranks.groupby("method").mean()
     return mean.assign(score=mean.mean(axis=1)).sort_values("score").round(3)
@@ -322,7 +358,9 @@ def table() -> None:
 
 def print_table(rows: pd.DataFrame) -> None:
     """Means over seeds, and fast against each of the others."""
-    shown = ["elbo", "knn", "knn_balanced", "silhouette", "ilisi", "seconds", "cpu_seconds"]
+    carried = [f"transfer_{goal}{kind}" for goal in DEPTHS for kind in ("", "_balanced")]
+    shown = ["elbo", "knn", "knn_balanced", "silhouette", "ilisi", *carried, "cpu_seconds"]
+    rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *shown])))
     of_data = rows.groupby(["data", "method"])
     means = of_data[shown].mean().join(of_data["elbo"].std().rename("elbo sd"))
     means.insert(0, "seeds", of_data.size())
@@ -335,12 +373,17 @@ def against(rows: pd.DataFrame, other: str) -> pd.DataFrame:
     """Differences of fast to another method per data set, and whether the promise holds."""
     by_method = rows.set_index(["data", "seed", "method"]).unstack("method")
     both = by_method.dropna(subset=[("elbo", "fast"), ("elbo", other)])
-    mean = both.groupby("data").mean()
+    mean = both.groupby("data").mean(numeric_only=True)
     out = pd.DataFrame(
         {
             "seeds": both.groupby("data").size(),
             "elbo gain": mean["elbo"]["fast"] - mean["elbo"][other],
             "knn gain": mean["knn"]["fast"] - mean["knn"][other],
+            **{
+                f"transfer {goal} gain": mean[f"transfer_{goal}"]["fast"]
+                - mean[f"transfer_{goal}"][other]
+                for goal in DEPTHS
+            },
             "mixing ratio": mean["ilisi"]["fast"] / mean["ilisi"][other],
             "speed-up": mean["cpu_seconds"][other] / mean["cpu_seconds"]["fast"],
         }
@@ -349,6 +392,7 @@ def against(rows: pd.DataFrame, other: str) -> pd.DataFrame:
         (out["elbo gain"] >= 0)
         & (out["knn gain"] >= -0.01)
         & ~(out["mixing ratio"] < 0.95)
+        & ~(out[[f"transfer {goal} gain" for goal in DEPTHS]] < -0.01).any(axis=1)
         & (out["speed-up"] >= (100 if other == "scvi-tools" else 1))
     )
     return out.round(3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,19 @@ import vivace
 
 ROOT = Path(__file__).parents[1]
 
+if not torch.cuda.is_available():  # before Triton is imported: it then runs kernels line by line
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that read real data, and skip GPU tests where there is none."""
+    """Mark tests that read real data, and skip those of GPUs and of Triton where there is none."""
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker("shared_data")
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if "triton" in item.keywords and find_spec("triton") is None:
+            item.add_marker(pytest.mark.skip(reason="needs Triton (make test-kernels)"))
 
 
 @pytest.fixture(autouse=True)

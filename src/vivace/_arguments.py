@@ -102,7 +102,8 @@ RULES: dict[str, Range] = {
     **_each("dropout_rate dropout_decoder dropout_amortization event_dropout", DROPOUT),
     # terms of a loss
     **_each(
-        "wasserstein_penalty joint_embedding_weight lambda_off_diag reconstruction_weight "
+        "wasserstein_penalty energy_distance_weight joint_embedding_weight lambda_off_diag "
+        "reconstruction_weight "
         "variance_weight splicing_loss_weight modality_penalty_weight lambda_prior phi_floor "
         "kl_weight min_kl_weight max_kl_weight classification_ratio z_distance_cycle_weight "
         "ct_sparsity_weight weighting_augmentation weighting_smoothing eta_reg beta_reg "
@@ -124,7 +125,7 @@ RULES: dict[str, Range] = {
     ),
     **_each("lr eps max_grad_norm checkpoint_every_n_minutes rna_size_factor", POSITIVE),
     **_each("weight_decay early_stopping_min_delta lr_threshold lr_min", WEIGHT),
-    **_each("kl_warmup_fraction", Range(0, 1)),
+    **_each("kl_warmup_fraction thinned_share", Range(0, 1)),
     **_each("batch_norm_momentum train_size", Range(0, 1, above=True)),
     **_each("validation_size", Range(0, 1, below=True)),
     **_each("seed", SEED),

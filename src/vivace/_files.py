@@ -123,8 +123,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def check_place(path: str | Path) -> None:
+def check_place(path: str | Path, room: int = LEAST_SPACE) -> None:
     """Say, before anything costly is done, that nothing can be written at a place.
+
+    Parameters
+    ----------
+    path
+        What is to be written.
+    room
+        Bytes that it may take.
 
     Raises
     ------
@@ -143,8 +150,15 @@ def check_place(path: str | Path) -> None:
         raise InvalidArgumentError(f'"{path}" cannot be written: "{folder}" is a file')
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InvalidArgumentError(f'"{path}" cannot be written: "{folder}" is read-only')
-    if shutil.disk_usage(folder).free < LEAST_SPACE:
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_SPACE:
         raise InvalidArgumentError(f'"{path}" cannot be written: the disk of "{folder}" is full')
+    if free < room:
+        msg = (
+            f'"{path}" may not fit: it takes about {room // 2**20} MB, and the disk of "{folder}" has '
+            f"{free // 2**20} MB left"
+        )
+        raise InvalidArgumentError(msg)
 
 
 def save_tensors(

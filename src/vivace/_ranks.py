@@ -27,10 +27,14 @@ class Ranks:
         From 0; the first one writes files, prints and draws the progress bar.
     size
         Number of processes.
+    memory
+        What they share to add up in, see :mod:`vivace.train.shared`; None where torch.distributed
+        carries everything.
     """
 
     rank: int = 0
     size: int = 1
+    memory: Any = None
 
     @property
     def writes(self) -> bool:
@@ -82,6 +86,8 @@ def add_up(x: torch.Tensor) -> torch.Tensor:
     TrainingError
         If another process is gone.
     """
+    if _at_present.memory is not None:
+        return _at_present.memory.add_up(x)
     together(dist.all_reduce, x)
     return x
 
@@ -97,17 +103,29 @@ def together(call: Any, *args: Any) -> Any:
     try:
         return call(*args)
     except RuntimeError as error:  # of gloo and of nccl, which have none of their own
-        msg = (
-            "another process of this run has ended, so that this one cannot go on. What it said is "
-            "above, or in its own log; the last checkpoint is whole: start all processes again with "
-            "resume= to go on from it"
-        )
-        raise TrainingError(msg) from error
+        raise lost() from error
+
+
+def lost() -> TrainingError:
+    """Build the error for another process that is gone.
+
+    Examples
+    --------
+    >>> str(lost())[:47]
+    'another process of this run has ended, so that '
+    """
+    return TrainingError(
+        "another process of this run has ended, so that this one cannot go on. What it said is "
+        "above, or in its own log; the last checkpoint is whole: start all processes again with "
+        "resume= to go on from it"
+    )
 
 
 def of_all(x: torch.Tensor) -> torch.Tensor:
     """(processes, ...) what every process has in place of ``x``; without gradient."""
     ranks = _at_present
+    if ranks.memory is not None:
+        return ranks.memory.of_all(x)
     table = x.new_zeros(ranks.size, *x.shape)
     table[ranks.rank] = x
     return add_up(table)
@@ -139,6 +157,25 @@ def mean_of_parts(x: torch.Tensor) -> torch.Tensor:
     tensor([1., 1.])
     """
     return x if n_parts() == 1 else _Sum.apply(x) / n_parts()
+
+
+def cells_of_all(x: torch.Tensor) -> torch.Tensor:
+    """Values of all cells of the whole minibatch, through which gradients pass.
+
+    Parameters
+    ----------
+    x
+        (..., B, n), of this process.
+
+    Returns
+    -------
+    (..., processes * B, n).
+    """
+    if n_parts() == 1:
+        return x
+    table = x.new_zeros(n_parts(), *x.shape)
+    table[_at_present.rank] = x
+    return torch.cat(sum_of_parts(table).unbind(), dim=-2)
 
 
 def as_of_all(x: torch.Tensor) -> torch.Tensor:

@@ -240,7 +240,7 @@ def test_de_compares_groups(folder, run, tmp_path, cells):
 
 @pytest.mark.parametrize("name", FITS)
 def test_every_model_of_the_table_explains_its_options(run, name):
-    done = run("fit", name, "--help")
+    done = run("fit", name, "--help-all")
     assert done.code == 0
     for option in ("--out", "-layer", "--n-hidden", "--max-epochs", "--seed"):
         assert option in done.out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anndata
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -43,12 +45,43 @@ def test_from_files_to_a_report(problem, run, monkeypatch):
     page = (out / "report.html").read_text()
     assert "Cell types in the tissue" in page
     assert "type_2" in page
+    ask(run, out, problem / "spots.h5ad", monkeypatch)
     again = run(
         "deconvolve", problem / "cells.h5ad", problem / "spots.h5ad", "--labels", "cell_type",
         "--out", out,
     )  # fmt: skip
     assert again.code == 2
     assert "--overwrite" in again.err
+
+
+def ask(run, out, spots, monkeypatch):
+    """States and expression of the types are those of Python."""
+    monkeypatch.setattr("vivace.cli.expression.CELLS_AT_ONCE", 10)
+    model = vivace.load(out, anndata.read_h5ad(spots))
+    assert run("states", out, spots, "--out", out / "s.csv").code == 0
+    states = pd.read_csv(out / "s.csv", index_col="spot")
+    assert len(states) == 16 * 3
+    part = states[states["cell_type"] == "type_1"]
+    wanted = model.get_gamma()["type_1"]
+    np.testing.assert_allclose(part.filter(like="state_"), wanted, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(part["proportion"], model.get_proportions()["type_1"], rtol=1e-4)
+    one = ("--cell-type", "type_1", "--overwrite")
+    assert run("states", out, spots, "--out", out / "s.csv", *one).code == 0
+    assert len(pd.read_csv(out / "s.csv")) == 16
+    words = ("expression", out, spots, "--out", out / "e.csv", "--gene", model.var_names[3])
+    for more, values in (
+        ((), model.get_scale_for_ct("type_1")),
+        (("--counts",), model.get_expression_for_ct("type_1")),
+    ):
+        assert run(*words, *one, *more).code == 0
+        found = pd.read_csv(out / "e.csv", index_col=0)
+        np.testing.assert_allclose(found, values.iloc[:, [3]], rtol=1e-4)
+    done = run(*words, "--overwrite")
+    assert (done.code, "type_0, type_1, type_2" in done.err) == (2, True)
+    done = run(*words, *one, "--library-size", "100")
+    assert (done.code, "--library-size" in done.err) == (2, True)
+    done = run("states", out, spots, "--out", out / "t.csv", "--cell-type", "type_9")
+    assert (done.code, 'Did you mean "type_' in done.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from vivace.cli.app import ORDER
 from vivace.cli.columns import populations, rows_where
+from vivace.cli.fit import FITS
 from vivace.data.columns import text_of
 from vivace.errors import InvalidArgumentError, MissingKeyError
 
@@ -117,12 +122,60 @@ def test_models_are_found_as_people_write_them(here, run):
 @pytest.mark.parametrize("model", ["scvi", "contrastivevi", "splicevi"])
 def test_the_help_cuts_no_name(run, monkeypatch, columns, model):
     monkeypatch.setenv("COLUMNS", columns)
-    text = run("fit", model, "--help").out
+    text = run("fit", model, "--help-all").out
     assert "…" not in text
     names = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
     assert len(names) > 20
     assert all(not name.endswith(".") for name in names)
     assert "--no-early-stopping" in text
+
+
+SHORT = [
+    [],
+    ["fit"],
+    *([name] for name in ORDER if name != "fit"),
+    *(["fit", name] for name in FITS),
+]
+
+
+@pytest.mark.parametrize("columns", ["60", "80"])
+@pytest.mark.parametrize("words", SHORT, ids=" ".join)
+def test_the_help_fits_a_screen(run, monkeypatch, columns, words):
+    monkeypatch.setenv("COLUMNS", columns)
+    done = run(*words, "--help")
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= int(columns)
+    assert "…" not in done.out
+    assert "..." not in done.out.replace("[ARGS]...", "").replace("{CELLS}...", "")
+    assert "--help " in done.out
+    if words and words != ["fit"]:
+        assert "--help-all" in done.out
+        assert "--out" in done.out
+
+
+def test_endings_of_files_are_in_the_short_help(run):
+    for words in ("fit scvi", "fit splicevi", "latent", "map", "expression", "deconvolve", "de"):
+        assert ".h5" in run(*words.split(), "--help").out
+
+
+def test_completion_lists_models_without_building_them(tmp_path):
+    code = (
+        "import sys; from vivace.cli.app import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    )
+    words = {"_VIVACE_COMPLETE": "complete_bash", "COMP_WORDS": "vivace fit s", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **words}, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert set(done.stdout.split()) == {"scvi", "sysvi", "splicevi"}
+    shown = subprocess.run(
+        [sys.executable, "-c", code, "--show-completion", "bash"], capture_output=True, text=True
+    )
+    assert "_VIVACE_COMPLETE" in shown.stdout or "--show-completion" in shown.stderr
 
 
 def test_needed_columns_are_marked_in_the_help(run):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from vivace.data import Loader, ZippedLoader
 from vivace.data.sources import Layout
+from vivace.data.sources.disk import Part, layout_of
 
 
 class FakeCells:
@@ -134,6 +136,32 @@ def test_minibatches_of_a_sorted_file_are_as_mixed_as_those_of_a_shuffled_one():
     assert shuffled > 19.5
     assert on_disk > 0.95 * shuffled
     assert n_studies(CellsOnDisk(4096, 1 << 13)) < 0.5 * shuffled  # what large blocks would do
+
+
+@dataclass
+class FakeMatrix:
+    """What is known of a file before it is read."""
+
+    per_row: float
+    chunk: int
+
+
+@pytest.mark.parametrize("n_cells", [919, 100_000, 300_000])
+@pytest.mark.parametrize(("per_row", "chunk"), [(100, 1), (100, 655), (4000, 20), (30_000, 1)])
+def test_studies_in_a_minibatch_of_a_sorted_file_vary_as_in_a_uniform_draw(
+    n_cells: int, per_row: float, chunk: int
+):
+    shares = np.array([0.4, 0.3, 0.2, 0.1])
+    studies = np.repeat(np.arange(4), np.ceil(n_cells * shares).astype(int))[:n_cells]
+    cells = FakeCells()
+    cells.layout = layout_of([Part(FakeMatrix(per_row, chunk), np.arange(40_000), ())])
+    loader = Loader(cells, np.arange(n_cells), 128, shuffle=True)
+    batches = itertools.islice((b for e in range(4) for b in loader.row_batches(e)), 2000)
+    found = np.array([np.bincount(studies[rows], minlength=4) for rows in batches])
+    expected = 128 * np.bincount(studies) / n_cells
+    # 1 for a uniform draw, by the chi-square law
+    dispersion = ((found - expected) ** 2 / expected).sum(1).mean() / 3
+    assert dispersion < 1.4
 
 
 def test_zipped_streams_on_disk_are_those_of_their_own_pools():

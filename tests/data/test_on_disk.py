@@ -205,7 +205,7 @@ def test_a_read_takes_no_more_memory_than_what_it_answers(
 def test_more_than_an_answer_can_hold_is_a_sentence():
     long = Rows((1, 9), np.empty(0, "f4"), np.empty(0, "i4"), np.array([0, 2**31 - 2]))
     with pytest.raises(InvalidDataError, match="ask for fewer"):
-        joined([long, long], 9, dense=False)
+        joined([long, long], (2, 9), dense=False)
 
 
 # facts ------------------------------------------------------------------------------------------

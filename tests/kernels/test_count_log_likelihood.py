@@ -24,6 +24,30 @@ SCALES = ("softmax", "softplus", "identity")
 LAYOUTS = ("gene", "table", "cell")
 
 
+def on_card(x, logits, library, *others, **options):
+    """The Triton kernel: on a card, or interpreted on the processor where there is none."""
+    from vivace.kernels import cuda
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def moved(value):
+        if isinstance(value, Affine):
+            return type(value)(*(factor.to(device) for factor in value))
+        return value.to(device) if isinstance(value, torch.Tensor) else value
+
+    arguments = [moved(value) for value in (x, logits, library, *others)]
+    options = {name: moved(value) for name, value in options.items()}
+    return cuda.count_log_likelihood(*arguments, **options).cpu()
+
+
+CARD = pytest.param(on_card, marks=pytest.mark.triton, id="triton")
+FUSED = [pytest.param(cpu.count_log_likelihood, id="numba"), CARD]
+fused = pytest.mark.parametrize("function", FUSED)
+every = pytest.mark.parametrize(
+    "function", [*FUSED, pytest.param(reference.count_log_likelihood, id="reference")]
+)
+
+
 def compress(x: torch.Tensor, *, index_type: torch.dtype = torch.int32) -> torch.Tensor:
     """CSR copy of a dense tensor."""
     rows, columns = x.nonzero(as_tuple=True)
@@ -147,12 +171,14 @@ def test_fused_is_reference(likelihood, layout, scale):
     assert_same_numbers(make(likelihood, scale, layout))
 
 
+@fused
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 1.0])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_any_density(likelihood, density):
-    assert_same_numbers(make(likelihood, density=density))
+def test_any_density(function, likelihood, density):
+    assert_same_numbers(make(likelihood, density=density), function)
 
 
+@fused
 @pytest.mark.parametrize(
     "storage",
     [
@@ -166,9 +192,9 @@ def test_any_density(likelihood, density):
     ids=["dense", "csr", "csr_int64", "stored_zeros", "unsorted_columns", "strided"],
 )
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_any_storage(likelihood, storage):
+def test_any_storage(function, likelihood, storage):
     case = make(likelihood)
-    assert_same_numbers(case, x=storage(case.x))
+    assert_same_numbers(case, function, x=storage(case.x))
     assert_same_numbers(case, reference.count_log_likelihood, x=storage(case.x))
 
 
@@ -190,14 +216,15 @@ def with_unsorted_columns(x):
     )
 
 
+@fused
 @pytest.mark.parametrize(("n_cells", "n_genes"), [(1, 1), (1, 5), (5, 1), (3, 512), (40, 1025)])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_any_shape(likelihood, n_cells, n_genes):
-    assert_same_numbers(make(likelihood, n_cells=n_cells, n_genes=n_genes, density=0.4))
+def test_any_shape(function, likelihood, n_cells, n_genes):
+    assert_same_numbers(make(likelihood, n_cells=n_cells, n_genes=n_genes, density=0.4), function)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("function", [cpu.count_log_likelihood, reference.count_log_likelihood])
+@every
 def test_leading_axes(function, layout):
     case = make(layout=layout, lead=(2, 3), n_cells=4, n_genes=30)
     value = case.value(function)
@@ -205,35 +232,39 @@ def test_leading_axes(function, layout):
     assert_same_numbers(case, function)
 
 
-def test_library_and_dropout_broadcast():
+@fused
+def test_library_and_dropout_broadcast(function):
     case = make(n_cells=4, n_genes=30)
     logits = case.parameters["logits"].expand(3, 4, 30)
-    value = case.value(cpu.count_log_likelihood, logits=logits, library=torch.tensor(2.0))
+    value = case.value(function, logits=logits, library=torch.tensor(2.0))
     one = case.value(reference.count_log_likelihood, library=torch.full((4, 1), 2.0))
     torch.testing.assert_close(value, one.expand(3, 4))
 
 
+@fused
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_counts_need_not_be_whole(likelihood):
+def test_counts_need_not_be_whole(function, likelihood):
     case = make(likelihood, density=0.3)
     case.x *= torch.rand_like(case.x)
-    assert_same_numbers(case)
+    assert_same_numbers(case, function)
 
 
+@fused
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_parameters_may_be_strided(likelihood):
+def test_parameters_may_be_strided(function, likelihood):
     case = make(likelihood, n_genes=64)
     strided = {k: v.t().contiguous().t() for k, v in case.parameters.items()}
     assert not strided["logits"].is_contiguous()
-    expected = case.value(cpu.count_log_likelihood)
-    torch.testing.assert_close(case.value(cpu.count_log_likelihood, **strided), expected)
+    expected = case.value(function)
+    torch.testing.assert_close(case.value(function, **strided), expected)
 
 
+@fused
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_half_precision_parameters(likelihood):
+def test_half_precision_parameters(function, likelihood):
     case = make(likelihood)
     half = {k: v.bfloat16() for k, v in case.parameters.items()}
-    value = case.value(cpu.count_log_likelihood, torch.bfloat16, **half)
+    value = case.value(function, torch.bfloat16, **half)
     exact = case.value(reference.count_log_likelihood, torch.float64, **half)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=0)
@@ -246,11 +277,15 @@ THETAS = (1e-3, 0.1, 1.0, 50.0, 1e5)
 COUNTS = (0.0, 0.25, 1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 30.0, 1e3, 1e5)
 
 
+@fused
 @pytest.mark.parametrize("pi", [-20.0, -1.0, 0.0, 20.0])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_extremes(likelihood, pi):
+def test_extremes(function, likelihood, pi):
     """One gene a cell, so that no other term hides an error."""
     grid = torch.cartesian_prod(*map(torch.tensor, (COUNTS, MUS, THETAS)))
+    grid = (
+        grid[::7] if function is on_card else grid
+    )  # a launch for each, which the interpreter feels
     x, mu, theta = (column.unsqueeze(-1) for column in grid.T)
     parameters = {"logits": mu, "library": torch.zeros(len(grid), 1)}
     if likelihood != "poisson":
@@ -259,10 +294,10 @@ def test_extremes(likelihood, pi):
         parameters["zi_logits"] = torch.full_like(mu, pi)
     case = Case(x, parameters, "identity")
     exact = case.value(reference.count_log_likelihood, torch.float64)
-    value = case.value(cpu.count_log_likelihood)
+    value = case.value(function)
     torch.testing.assert_close(value.double(), exact, rtol=VALUE_ERROR, atol=1e-12)
     exact_gradients = case.gradients(reference.count_log_likelihood, torch.float64)
-    for name, gradient in case.gradients(cpu.count_log_likelihood).items():
+    for name, gradient in case.gradients(function).items():
         assert gradient.isfinite().all(), name
         torch.testing.assert_close(
             gradient.double(), exact_gradients[name], rtol=GRADIENT_ERROR, atol=1e-9
@@ -271,7 +306,7 @@ def test_extremes(likelihood, pi):
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-@pytest.mark.parametrize("function", [cpu.count_log_likelihood, reference.count_log_likelihood])
+@every
 def test_an_empty_cell_has_finite_gradients(function, likelihood, scale):
     case = make(likelihood, scale)
     case.x[0] = 0
@@ -283,18 +318,19 @@ def test_an_empty_cell_has_finite_gradients(function, likelihood, scale):
         assert gradient.isfinite().all(), name
 
 
+@fused
 @pytest.mark.parametrize("name", ["logits", "library", "log_theta", "zi_logits"])
-def test_nan_shows(name):
+def test_nan_shows(function, name):
     case = make(n_genes=40, layout="cell")
     case.parameters[name][0, 0] = math.nan
-    assert case.value(cpu.count_log_likelihood).isnan().tolist() == [True] + [False] * 5
+    assert case.value(function).isnan().tolist() == [True] + [False] * 5
 
 
-def test_nan_counts_show():
+@every
+def test_nan_counts_show(function):
     case = make(n_genes=40)
     case.x[2, 3] = math.nan
-    for function in (cpu.count_log_likelihood, reference.count_log_likelihood):
-        assert case.value(function).isnan().nonzero().flatten().tolist() == [2]
+    assert case.value(function).isnan().nonzero().flatten().tolist() == [2]
 
 
 # behaviour --------------------------------------------------------------------------------------
@@ -316,7 +352,8 @@ def test_threads_do_not_change_a_bit():
 
 @pytest.mark.parametrize("lead", [(), (2,)])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_logits_may_be_products(likelihood, lead):
+@pytest.mark.parametrize("function", [pytest.param(count_log_likelihood, id="numba"), CARD])
+def test_logits_may_be_products(function, likelihood, lead):
     """Value and gradients, those of the factors too, are what float64 makes of the dense logits."""
     case = make(likelihood, lead=lead)
     heads = [n for n in ("logits", "zi_logits") if n in case.parameters]
@@ -324,7 +361,8 @@ def test_logits_may_be_products(likelihood, lead):
 
     def results(dtype):
         leaves = {n: [f.to(dtype, copy=True).requires_grad_() for f in factors[n]] for n in heads}
-        value = case.value(count_log_likelihood, dtype, **{n: Product(*leaves[n]) for n in heads})
+        which = function if dtype == torch.float32 else count_log_likelihood
+        value = case.value(which, dtype, **{n: Product(*leaves[n]) for n in heads})
         weights = torch.linspace(0.5, 2.0, value.numel(), dtype=dtype).view(value.shape)
         (value * weights).sum().backward()
         return [value.detach(), *(leaf.grad for n in heads for leaf in leaves[n])]
@@ -355,18 +393,20 @@ def test_two_threads_may_call_at_once():
     assert all(torch.equal(v, expected) for v in values)
 
 
-def test_only_wanted_gradients_are_computed():
+@fused
+def test_only_wanted_gradients_are_computed(function):
     case = make(n_cells=3, n_genes=20)
     case.parameters["log_theta"].requires_grad_()
-    case.value(cpu.count_log_likelihood).sum().backward()
+    case.value(function).sum().backward()
     assert case.parameters["log_theta"].grad.abs().sum() > 0
     assert case.parameters["logits"].grad is None
     with torch.inference_mode():
-        assert not case.value(cpu.count_log_likelihood).requires_grad
+        assert not case.value(function).requires_grad
 
 
+@fused
 @pytest.mark.parametrize("product", [False, True])
-def test_backward_twice_and_arguments_as_they_were(product):
+def test_backward_twice_and_arguments_as_they_were(function, product):
     """Gradients may take the memory of logits only where the kernel made these itself."""
     case = make("zinb", n_cells=3, n_genes=20)
     heads = {n: case.parameters[n].requires_grad_() for n in ("logits", "zi_logits")}
@@ -374,7 +414,7 @@ def test_backward_twice_and_arguments_as_they_were(product):
         heads = {n: Product(torch.eye(3), h.t(), torch.zeros(20)) for n, h in heads.items()}
     leaves = [case.parameters[n] for n in ("logits", "zi_logits")]
     before = [leaf.detach().clone() for leaf in leaves]
-    value = case.value(cpu.count_log_likelihood, torch.float32, **heads).sum()
+    value = case.value(function, torch.float32, **heads).sum()
     first = torch.autograd.grad(value, leaves, retain_graph=True)
     again = torch.autograd.grad(value, leaves)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -397,15 +437,9 @@ def test_dispatch_takes_the_fused_kernel_in_float32_and_the_reference_in_float64
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-@pytest.mark.gpu
+@pytest.mark.triton
 def test_cuda_is_reference(likelihood, scale, layout):
-    from vivace.kernels import cuda
-
-    case = make(likelihood, scale, layout, lead=(2,), n_genes=1500)
-    case.x = case.x.cuda()
-    case.parameters = {k: v.cuda() for k, v in case.parameters.items()}
-    case.theta_rows = None if case.theta_rows is None else case.theta_rows.cuda()
-    assert_same_numbers(case, cuda.count_log_likelihood)
+    assert_same_numbers(make(likelihood, scale, layout, lead=(2,), n_genes=1500), on_card)
 
 
 @pytest.fixture

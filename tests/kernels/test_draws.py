@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from vivace.kernels.draws import LARGEST_WALK, draw_negative_binomial
+from vivace.kernels.csr import csr_tensor
+from vivace.kernels.draws import LARGEST_WALK, draw_negative_binomial, draw_thinned
 
 N = 40_000
 
@@ -55,3 +56,55 @@ def test_double_precision_goes_the_plain_way():
     counts = draw_negative_binomial(torch.full((N, 1), 2.0).double(), torch.ones(1).double())
     assert counts.dtype == torch.float64
     assert counts.mean().item() == pytest.approx(2.0, abs=0.1)
+
+
+# what is left of counts
+
+
+def csr(dense: torch.Tensor) -> torch.Tensor:
+    m = dense.to_sparse_csr()
+    return csr_tensor(m.crow_indices(), m.col_indices(), m.values(), m.shape)
+
+
+@pytest.mark.parametrize("keep", [0.01, 0.3, 0.5, 0.7, 0.99])
+@pytest.mark.parametrize("n", [1, 2, 7, 45, 70, 4000])
+def test_what_is_kept_is_binomial(n: int, keep: float):
+    x = csr(torch.full((N // 2, 2), float(n)))
+    kept = draw_thinned(x, torch.full((N // 2, 1), keep)).numpy()
+    assert (kept == np.round(kept)).all()
+    assert kept.min() >= 0
+    assert kept.max() <= n
+    law = stats.binom(n, keep)
+    for edge in np.unique(law.ppf([0.1, 0.3, 0.5, 0.7, 0.9, 0.99])):
+        expected = law.cdf(edge)
+        error = 4.5 * np.sqrt(max(expected * (1 - expected), 1 / N) / N)
+        assert (kept <= edge).mean() == pytest.approx(expected, abs=error)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_row_has_its_own_probability_and_ends_are_exact(dtype: torch.dtype):
+    dense = torch.tensor([[3.0, 0.0, 900.0], [0.0, 0.0, 0.0], [5.0, 1.0, 900.0]], dtype=dtype)
+    kept = draw_thinned(csr(dense), torch.tensor([[1.0], [0.5], [0.0]]))
+    assert kept.dtype == dtype
+    assert kept.tolist() == [3.0, 900.0, 0.0, 0.0, 0.0]
+
+
+def test_values_of_one_row_are_drawn_apart():
+    x = csr(torch.ones(4000, 2))
+    kept = draw_thinned(x, torch.full((4000, 1), 0.5)).view(-1, 2)
+    assert abs(np.corrcoef(kept.T.numpy())[0, 1]) < 0.08
+
+
+def test_the_seed_fixes_what_is_kept_whatever_the_threads():
+    x, keep = csr(torch.poisson(torch.full((64, 30), 40.0))), torch.rand(64, 1)
+    draws, before = [], torch.get_num_threads()
+    try:
+        for n_threads in (1, 2, 1):
+            torch.set_num_threads(n_threads)
+            torch.manual_seed(3)
+            draws.append(draw_thinned(x, keep))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(draws[0], draws[1])
+    assert torch.equal(draws[0], draws[2])
+    assert not torch.equal(draws[0], draw_thinned(x, keep))

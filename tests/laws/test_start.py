@@ -120,13 +120,13 @@ def test_a_training_compiles_a_loop_for_one_kind_of_arguments(trained, loop):
 
 
 def test_help_of_commands_needs_no_library():
-    commands = ["demo", "deconvolve", "report", "latent", "de", "import"]
+    commands = ["demo", "deconvolve", "report", "latent", "de", "import", "fit", "map", "states"]
     for words, modules in run(HELP, json.dumps([[], *[[c] for c in commands]])).items():
         tops = {name.split(".")[0] for name in modules}
         assert not tops & (COMPUTES | NEVER), f"vivace {words} --help"
 
 
 def test_help_of_fit_brings_models_but_nothing_to_compute_with():
-    scvi, both = run(HELP, json.dumps([["fit", "scvi"], ["fit"]])).values()
+    scvi, both = run(HELP, json.dumps([["fit", "scvi"], ["fit", "sysvi"]])).values()
     assert models_in(scvi) == {"SCVI"}
     assert not (NEVER | {"numba"}) & set(both)

@@ -102,7 +102,7 @@ def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three minibatches a pool."""
     monkeypatch.setattr("vivace.data.sources.disk.POOL", (128, 128))
     monkeypatch.setattr("vivace.data.sources.disk.BLOCK", (8, 8))
-    monkeypatch.setattr("vivace.data.sources.disk.BLOCKS_IN_POOL", 16)
+    monkeypatch.setattr("vivace.data.sources.protocol.BLOCKS_IN_POOL", 16)
 
 
 @pytest.mark.parametrize("minutes", [None, 1e-9])

@@ -13,6 +13,7 @@ from vivace.errors import InvalidArgumentError
 from vivace.kernels import csr_tensor
 from vivace.likelihoods import ZeroInflatedNegativeBinomial
 from vivace.modules import ContrastiveVAE
+from vivace.modules.energy_distance import energy_distance
 from vivace.modules.pairs import paired
 from vivace.modules.population import Population
 
@@ -120,6 +121,28 @@ def test_loss_is_the_formula(vae: ContrastiveVAE, n_samples: int):
     torch.testing.assert_close(losses.reconstruction_loss["reconstruction_loss"], reconstruction)
     torch.testing.assert_close(losses.extra_metrics["wasserstein_loss_sum"], wasserstein.sum())
     assert losses.n_obs_minibatch == 8
+
+
+@pytest.mark.parametrize("n_samples", [1, 3])
+@pytest.mark.parametrize("t", [8, 5])
+def test_the_energy_distance_is_of_background_states_and_beside_the_bound(t: int, n_samples: int):
+    vae, tensors = build().double().eval(), in_double(pair(8, t))
+    inference, decoded, without = vae(tensors, inference_kwargs={"n_samples": n_samples})
+    weighted = vae.loss(tensors, inference, decoded, energy_distance_weight=3.0)
+    z = [inference[name]["z"].reshape(-1, t, N_Z) for name in ("background", "target")]
+    expected = torch.stack([energy_distance(x, y) for x, y in zip(*z, strict=True)]).mean()
+    torch.testing.assert_close(weighted.extra_metrics["energy_distance"], expected)
+    torch.testing.assert_close(weighted.loss, without.loss + 3 * expected, rtol=1e-12, atol=0)
+    assert torch.equal(weighted.reconstruction_loss_sum, without.reconstruction_loss_sum)
+    assert torch.equal(weighted.kl_local_sum, without.kl_local_sum)
+
+
+def test_without_a_weight_the_published_loss_is_there_to_the_bit():
+    vae, tensors = build().eval(), pair()
+    inference, decoded, published = vae(tensors)
+    off = vae.loss(tensors, inference, decoded, energy_distance_weight=0.0)
+    assert torch.equal(off.loss, published.loss)
+    assert off.extra_metrics.keys() == {"wasserstein_loss_sum"}
 
 
 def nb(x: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch import nn
 
 import vivace
 from model_table import CASES
-from two_processes import EIGHT, FOUR, LAW, fine_labels, follow, on_disk, scvi
+from two_processes import EIGHT, FOUR, LAW, SENT, fine_labels, follow, on_disk, scvi
 from vivace import _ranks
 from vivace._ranks import ALONE, Ranks, minibatches_divided, variance_of_cells
 from vivace.data.shares import Share
@@ -34,7 +35,7 @@ from vivace.errors import (
 )
 from vivace.models import launch
 from vivace.models.device import processes_of
-from vivace.train import by_rows, ranks
+from vivace.train import by_rows, ranks, shared
 from vivace.train.stopping import Interrupt
 
 HERE = Path(__file__).parent
@@ -125,6 +126,23 @@ def test_a_mean_over_some_of_the_cells_is_over_those_of_all_parts(answers: Answe
     two, one = answers("law.fine"), fine_labels()
     for key, value in one["weights"].items():
         np.testing.assert_allclose(two["weights"][key], value, rtol=1e-5, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["law.clipped", *(f"sent.{where}" for where in SENT)])
+def test_gradients_of_limited_norm(answers: Answers, name: str):
+    """In shared memory, and where it is not there, too small, or of another machine."""
+    two = answers(name)
+    assert_follows(two, follow("SCVI", max_grad_norm=1.0))
+    assert_same_weights(two, answers(name, rank=1))
+
+
+def test_batch_norms_of_a_decoder_that_meet_at_each_batch(answers: Answers):
+    """A process whose part has no spot of a slide decodes for it as well."""
+    one, other = answers("norms"), answers("norms", rank=1)
+    assert any("running_var" in key for key in one["weights"])
+    assert np.isfinite(one["history"]["elbo_train"]).all()
+    assert one["history"] == other["history"]
+    assert_same_weights(one, other)
 
 
 def test_few_cells_are_one_minibatch_which_is_divided_too(answers: Answers):
@@ -298,6 +316,30 @@ def test_a_launcher_repeats_ctrl_c_and_the_user_does_too(monkeypatch):
         one_of_two._handle()
 
 
+# shared memory ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_sums_in_shared_memory(answers: Answers, rank: int):
+    """20,000 in turn, each of numbers of its own."""
+    found = answers("sums", rank)
+    assert found["equal"]
+    assert found["n"] == 20_001
+    assert found["table"].tolist() == [[[0.0] * 3] * 2, [[1.0] * 3] * 2]
+
+
+def test_trained_weights_belong_to_one_process(answers: Answers):
+    assert not any(
+        value.any() for key, value in answers("emptied")["weights"].items() if "weight" in key
+    )
+    assert_same_weights(answers("emptied", rank=1), answers("law.SCVI", rank=1))
+
+
+def test_nothing_stays_of_shared_memory(folder: Path):
+    assert folder.is_dir()
+    assert not list(shared.PLACE.glob("vivace-*"))
+
+
 # questions --------------------------------------------------------------------------------------
 
 
@@ -402,6 +444,16 @@ def test_devices_beside_a_launcher(monkeypatch):
     assert not launch.to_start(2)
     with pytest.raises(InvalidArgumentError, match="devices=3, but a launcher has started 2"):
         launch.to_start(3)
+
+
+def test_in_a_notebook_devices_say_what_to_run(monkeypatch):
+    notebook = SimpleNamespace(kernel=object())
+    monkeypatch.setattr(sys.modules["__main__"], "get_ipython", lambda: notebook, raising=False)
+    with pytest.raises(InvalidArgumentError, match=r"torchrun --nproc-per-node 2 train\.py"):
+        scvi(devices=2)
+    assert not launch.to_start(1)
+    monkeypatch.setattr(sys.modules["__main__"], "get_ipython", SimpleNamespace)  # IPython's shell
+    assert launch.to_start(2) == 2
 
 
 def test_two_devices_train_in_two_processes(watch):

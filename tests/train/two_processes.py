@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,14 +24,20 @@ from torch.distributions import Normal
 
 import vivace
 from model_table import CASES
+from vivace.datasets import simulate
 from vivace.errors import VivaceError
-from vivace.train import by_rows
+from vivace.train import by_rows, shared
+from vivace.train.ranks import gather, join
+from vivace.train.shared import shared_memory
 
 RANK = int(os.environ.get("RANK", "0"))
 LAW = {"max_epochs": 10, "batch_size": 64, "lr": 3e-3, "progress": False, "seed": 1}
 EIGHT = {"checkpoint_every_n_epochs": 8, "keep_best": False}  # of ten
 LAW |= {"eps": 0.1}  # a gradient that is 0 but for rounding then moves nothing
 FOUR = {**LAW, "batch_size": 32, "keep_best": False}  # steps an epoch
+
+
+SENT = ("none", "full", "other")
 
 
 @contextmanager
@@ -82,6 +88,53 @@ def fine_labels(**options: Any) -> dict[str, Any]:
     model = vivace.CondSCVI(adata, n_hidden=16, n_latent=3, dropout_rate=0.0)
     with no_draws():
         model.train(**{**LAW, **options})
+    return state_of(model)
+
+
+def destvi_with_batch_norms() -> dict[str, Any]:
+    """Of a decoder with batch norms and a slide with three spots, which one part of them lacks at times."""
+    reference, spots = simulate("spatial", n_cells=120, n_genes=60, n_spots=80)
+    for adata in (reference, spots):
+        adata.obs["slide"] = ["rare" if i % 40 == 3 else "frequent" for i in range(adata.n_obs)]
+    norms = {"use_batch_norm": True, "use_layer_norm": False}
+    given = {"max_epochs": 2, "batch_size": 8, "progress": False}
+    vivace.CondSCVI.setup_anndata(reference, labels_key="cell_type", batch_key="slide")
+    cells = vivace.CondSCVI(reference, n_hidden=16, n_latent=3, extra_decoder_kwargs=norms)
+    cells.train(**given)
+    model = vivace.DestVI.from_model(spots, cells, vamp_prior_p=3, extra_decoder_kwargs=norms)
+    model.train(**given)
+    return state_of(model)
+
+
+def sums() -> dict[str, Any]:
+    """Many sums in shared memory, of numbers that every process knows of the others."""
+    rng = np.random.default_rng(0)
+    numbers = [torch.from_numpy(rng.integers(0, 1000, 160_000)).double() for _ in range(2)]
+    with patch.object(shared, "SLOT", 64), shared_memory(join(), 0) as memory:
+        assert memory is not None
+        found = memory.add_up(numbers[RANK].clone())  # 8 at a time
+        table = memory.of_all(torch.full((2, 3), float(RANK)))
+    return {"equal": torch.equal(found, sum(numbers)), "n": memory._meetings, "table": table}
+
+
+def without_memory(where: str) -> dict[str, Any]:
+    """A run of processes that share no memory: there is none, no room in it, or it is another machine's."""
+    patches = {
+        "none": patch.object(shared, "PLACE", Path("/nowhere")),
+        "full": patch.object(os, "posix_fallocate", side_effect=OSError(28, "No space left")),
+        "other": patch.object(shared, "Memory", side_effect=FileNotFoundError),
+    }
+    with patches[where] if where != "other" or RANK == 1 else nullcontext():
+        return follow("SCVI", max_grad_norm=1.0)
+
+
+def emptied() -> dict[str, Any]:
+    """The first process empties its trained model, which is not that of the second."""
+    model = scvi()
+    if RANK == 0:
+        for parameter in model.module.parameters():
+            parameter.data.zero_()
+    gather(join(), None)
     return state_of(model)
 
 
@@ -214,6 +267,11 @@ def tasks(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     return {
         **{f"law.{name}": lambda name=name: follow(name) for name in CASES},
         "law.fine": fine_labels,
+        "law.clipped": lambda: follow("SCVI", max_grad_norm=1.0),
+        **{f"sent.{where}": lambda where=where: without_memory(where) for where in SENT},
+        "sums": sums,
+        "emptied": emptied,
+        "norms": destvi_with_batch_norms,
         "rows": in_order,
         "law.odd": lambda: follow("SCVI", batch_size=33),
         "law.few": lambda: follow("SCVI", batch_size=256),

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy import sparse
+
+from vivace.kernels import csr_tensor
+from vivace.kernels.splicing import event_map, observed_entries
 
 FEWEST, MOST = 0.5, 1e4
 """Range of estimated concentrations."""
 CELLS_FOR_DIRECTIONS = 5000
 """So many cells are enough for a few singular vectors."""
+ROUNDS, SPARE_DIRECTIONS = 8, 10
+"""Passes there and back for singular vectors, and vectors iterated beside those that are wanted."""
 PAIRS_TO_TRUST = 20.0
 """Pairs with two or more reads at which an event's own estimate weighs as much as the global one."""
 
@@ -96,7 +102,6 @@ def _cross(counts: sparse.csr_array, totals: sparse.csr_array, codes: np.ndarray
 
 def junction_directions(
     counts: sparse.csr_array,
-    totals: sparse.csr_array,
     codes: np.ndarray,
     psi: np.ndarray,
     n_components: int,
@@ -107,23 +112,49 @@ def junction_directions(
     Only the directions of rows matter; a little noise keeps the rows of silent junctions from zero. Of
     more than ``CELLS_FOR_DIRECTIONS`` cells, that many are drawn.
     """
-    from scipy.sparse.linalg import svds
-
-    from vivace.data.setup_mudata import expand_events
-
     rng = np.random.default_rng(seed)
     if counts.shape[0] > CELLS_FOR_DIRECTIONS:
-        some = np.sort(rng.choice(counts.shape[0], CELLS_FOR_DIRECTIONS, replace=False))
-        counts, totals = counts[some], totals[some]
-    seen = expand_events(totals, codes)
-    inverse = seen.copy()
-    inverse.data = 1 / inverse.data
-    deviation = counts * inverse
-    seen.data = psi[seen.indices]
-    deviation = sparse.csr_array(deviation - seen)
+        counts = counts[np.sort(rng.choice(counts.shape[0], CELLS_FOR_DIRECTIONS, replace=False))]
+    deviation = deviations(counts, codes, psi)
     k = min(n_components, min(deviation.shape) - 1)
     vectors = rng.normal(0, 1e-3, (len(codes), n_components))
     if k > 0 and deviation.nnz:
-        _, _, right = svds(deviation, k=k, random_state=seed)
-        vectors[:, :k] += right[::-1].T
+        vectors[:, :k] += leading_directions(deviation, k, rng)
     return vectors.astype(np.float32)
+
+
+def deviations(counts: sparse.csr_array, codes: np.ndarray, psi: np.ndarray) -> sparse.csr_array:
+    """(N, J) ratio less mean ratio on all junctions of observed events, float32, in one pass over the reads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> counts = sparse.csr_array(np.array([[3.0, 0.0, 0.0]]))
+    >>> deviations(counts, np.array([0, 0, 1]), np.array([0.75, 0.25, 1.0])).toarray()
+    array([[ 0.25, -0.25,  0.  ]], dtype=float32)
+    """
+    reads = csr_tensor(counts.indptr, counts.indices, counts.data.astype(np.float32), counts.shape)
+    entries = observed_entries(reads, event_map(torch.from_numpy(codes)))
+    junction = entries.junction.numpy()
+    ends = np.concatenate([[0], np.cumsum(entries.n_observed.numpy())])
+    values = entries.psi.numpy() - psi[junction].astype(np.float32)
+    return sparse.csr_array((values, junction, ends), shape=counts.shape)
+
+
+def leading_directions(matrix: sparse.csr_array, k: int, chance: np.random.Generator) -> np.ndarray:
+    """The first right singular vectors of a matrix, (J, k), by iteration on a random subspace.
+
+    After ``ROUNDS`` rounds they hold all of the variance that the exact ones do where cells have
+    structure (lung, 8,000 x 71), and 94 % of it in pure noise, where no direction means anything.
+
+    References
+    ----------
+    Halko, Martinsson and Tropp 2011, Finding structure with randomness, SIAM Review 53:217.
+    """
+    basis = chance.normal(size=(matrix.shape[1], k + SPARE_DIRECTIONS)).astype(matrix.dtype)
+    for _ in range(ROUNDS):
+        of_cells = np.linalg.qr(matrix @ basis)[0]
+        basis = np.linalg.qr(matrix.T @ of_cells)[0]
+    right = np.linalg.svd(matrix @ basis, full_matrices=False)[2]
+    return basis @ right[:k].T

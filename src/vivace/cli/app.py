@@ -11,19 +11,29 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from vivace._files import check_place
-from vivace.cli.command import Command
+from vivace._progress import doing, no_silence
+from vivace.cli.command import Command, Group
 from vivace.cli.fit import AllowFractions, FitGroup
-from vivace.cli.words import in_words, note, say
+from vivace.cli.words import INTERRUPTED, in_words, note, say, still
 from vivace.errors import InvalidArgumentError, VivaceError, VivaceWarning
 
-INTERRUPTED = 130
-ORDER = ["demo", "fit", "deconvolve", "report", "latent", "de", "import"]
+ORDER = [
+    "demo",
+    "fit",
+    "deconvolve",
+    "report",
+    "latent",
+    "map",
+    "de",
+    "expression",
+    "states",
+    "import",
+]
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """Commands in the order in which one uses them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -37,13 +47,12 @@ app = typer.Typer(
     help="Learn what cells have in common from raw counts, and ask what you learned.",
     epilog="Start with: vivace demo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(
     typer.Typer(
         cls=FitGroup,
-        help="Train a model on your cells and keep it in a run folder.",
+        help="Train a model on your cells. It is kept in a run folder.",
         no_args_is_help=True,
     ),
     name="fit",
@@ -53,10 +62,16 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, made by vi
 Data = Annotated[
     Path,
     typer.Argument(
-        metavar="CELLS", help="File with raw counts: .h5ad, or .h5mu of splicing models."
+        metavar="CELLS", help="File with raw counts (.h5ad, or .h5mu of splicing models)."
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+Seed = Annotated[int | None, typer.Option(help="Number that fixes all chance.")]
+Epochs = Annotated[
+    int | None, typer.Option(help="Passes over the cells; default: what the recipe finds right.")
+]
+Accelerator = Annotated[str, typer.Option(help="Where to compute: auto, cpu or gpu.")]
 
 
 def show_version(wanted: bool) -> None:
@@ -80,7 +95,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("vivace-demo"),
     seed: Annotated[int, typer.Option(help="Another seed gives another, equally good, run.")] = 0,
 ) -> None:
-    """Train on real blood cells and write a report; takes about a minute."""
+    """Train on real cells and write a report; takes about a minute."""
     from vivace.cli.demo import run_demo
 
     run_demo(out, seed)
@@ -119,12 +134,12 @@ def deconvolve(
         int | None,
         typer.Option(help="Passes over the cells, and over the spots; default: by the recipe."),
     ] = None,
-    accelerator: Annotated[str, typer.Option(help="Where to compute: auto, cpu or gpu.")] = "auto",
-    seed: Annotated[int | None, typer.Option(help="Number that fixes all chance.")] = None,
+    accelerator: Accelerator = "auto",
+    seed: Seed = None,
     overwrite: Overwrite = False,
     allow_fractions: AllowFractions = False,
 ) -> None:
-    """Find which cell types are in each spatial spot, and in what proportion (DestVI).
+    """Find which cell types are in each spot (DestVI), and in what proportion.
 
     Genes are matched by name. Spots with obsm["spatial"] get maps in the report.
     """
@@ -156,13 +171,13 @@ def latent(
     out: Annotated[
         Path,
         typer.Option(
-            help="File to write: .h5ad (.h5mu) for the cells with their latent space, or .csv."
+            help="File to write (.h5ad, .h5mu or .csv): the cells with their latent space, or a table."
         ),
     ],
     overwrite: Overwrite = False,
     allow_fractions: AllowFractions = False,
 ) -> None:
-    """Place cells in the latent space of a trained model.
+    """Place cells in the latent space of a model.
 
     An .h5ad holds the cells as they came and the latent space in obsm["X_vivace"], ready for
     neighbours, UMAP and clustering in scanpy. Genes are matched by name.
@@ -206,7 +221,7 @@ def de(
     overwrite: Overwrite = False,
     allow_fractions: AllowFractions = False,
 ) -> None:
-    """Find the genes that differ between groups of cells, and say how sure that is."""
+    """Find the genes that differ between groups. Says how sure that is, and how large the change."""
     from vivace.cli.de import run_de
 
     run_de(
@@ -225,12 +240,150 @@ def de(
     )
 
 
+@app.command(name="map", cls=Command)
+def map_(
+    run: Run,
+    data: Data,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File to write (.h5ad, .h5mu or .csv): the cells with their latent space and labels, or a "
+            "table."
+        ),
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Which of the reference's columns to carry over; default: its labels."),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Run folder to keep the mapped model in, if it is wanted.")
+    ] = None,
+    max_epochs: Epochs = None,
+    accelerator: Accelerator = "auto",
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    allow_fractions: AllowFractions = False,
+) -> None:
+    """Map new cells onto a reference. Its labels are carried over, with how sure that is.
+
+    RUN is the run folder of the reference, which stays as it is. CELLS need the columns of obs that it
+    was fitted with, such as the batch. Genes are matched by name; those that are missing count as 0.
+    """
+    from vivace._settings import default_seed
+    from vivace.cli.map import run_map
+
+    with default_seed(seed):
+        run_map(
+            run,
+            data,
+            out,
+            labels=labels,
+            keep=keep,
+            overwrite=overwrite,
+            allow_fractions=allow_fractions,
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+        )
+
+
+CellType = Annotated[str | None, typer.Option(help="Type, of the models of spots.")]
+
+
+@app.command(cls=Command)
+def expression(
+    run: Run,
+    data: Data,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File to write (.h5ad or .csv): cells by genes with the expression in X, or a table."
+        ),
+    ],
+    gene_list: Annotated[
+        list[str] | None,
+        typer.Option("--gene", help="Gene to write; may be given several times. Default: all."),
+    ] = None,
+    cell_type: CellType = None,
+    counts: Annotated[
+        bool,
+        typer.Option(
+            "--counts", help="Instead, the observed counts of a spot that are of the type."
+        ),
+    ] = False,
+    transform_batch: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="As if all cells were of this batch; several times for a mean. Default: their own."
+        ),
+    ] = None,
+    library_size: Annotated[
+        float | None, typer.Option(help="What the values of a cell sum to. Default: 1.")
+    ] = None,
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    allow_fractions: AllowFractions = False,
+) -> None:
+    """Write the expression without the noise of counting. Of spots, that of one cell type in each."""
+    from vivace._settings import default_seed
+    from vivace.cli.expression import run_expression
+
+    with default_seed(seed):
+        run_expression(
+            run,
+            data,
+            out,
+            cell_type=cell_type,
+            overwrite=overwrite,
+            allow_fractions=allow_fractions,
+            gene_list=gene_list,
+            counts=counts,
+            transform_batch=transform_batch,
+            library_size=library_size,
+        )
+
+
+@app.command(cls=Command)
+def states(
+    run: Run,
+    data: Annotated[Path, typer.Argument(metavar="SPOTS", help="Spots, raw counts (.h5ad).")],
+    out: Annotated[Path, typer.Option(help="Table to write (.csv).")],
+    cell_type: CellType = None,
+    overwrite: Overwrite = False,
+    allow_fractions: AllowFractions = False,
+) -> None:
+    """Write the state of each cell type in each spot. RUN is made by vivace deconvolve."""
+    from vivace.cli.tissue import run_states
+
+    run_states(
+        run,
+        data,
+        out,
+        cell_type=cell_type,
+        overwrite=overwrite,
+        allow_fractions=allow_fractions,
+    )
+
+
 @app.command(cls=Command)
 def report(
     run: Run,
     out: Annotated[
         Path | None, typer.Option(help="File to write; default: report.html in the run folder.")
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cells to report on, for a model that was imported or saved alone; replaces the tables "
+            "of the run."
+        ),
+    ] = None,
+    colour: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --data: column of obs to colour the map by; several times for more."
+        ),
+    ] = None,
+    allow_fractions: AllowFractions = False,
 ) -> None:
     """Write one HTML page about a run: map of cells, training, checks, data, settings.
 
@@ -240,7 +393,13 @@ def report(
 
     if out is not None:
         check_page(out)
-    say(f"Wrote {write_report(run, out)}")
+    if data is not None:
+        from vivace.cli.bring import run_tables
+
+        run_tables(run, data, colour or None, allow_fractions=allow_fractions)
+    with doing("drawing the report"):
+        page = write_report(run, out)
+    say(f"Wrote {page}")
 
 
 def check_page(out: Path) -> None:
@@ -268,7 +427,7 @@ def import_(
     prefix: Annotated[str, typer.Option(help="Prefix of the file names, if one was given.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a model that scvi-tools or SpliceVI trained; its old numbers come out.
+    """Bring a model of scvi-tools or SpliceVI; its old numbers come out.
 
     Nothing in the folder is executed: a file that holds anything but data is refused.
     """
@@ -295,7 +454,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", VivaceWarning)
             warnings.showwarning = show_warning
-            code = app(arguments, prog_name="vivace", standalone_mode=False)
+            with no_silence(still):
+                code = app(arguments, prog_name="vivace", standalone_mode=False)
     except typer.TyperException as error:
         if not error.format_message():  # a command without arguments has shown its help
             sys.exit(0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
+from vivace.cli.help import ALL, SAYS_ALL, brief, write_few, write_options
 from vivace.cli.words import say
 from vivace.errors import InvalidArgumentError
 
@@ -22,12 +23,16 @@ ADVICE = {
 class Command(TyperCommand):
     """A command whose options with one value are given once."""
 
+    essential: ClassVar[frozenset[str] | None] = None
+    """Names of the parameters in the short help; None for all."""
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "rich_markup_mode": None})  # its tables cut names
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command line."""
-        if not args and self.no_args_is_help:
+        ctx.meta[ALL] = ALL in args
+        if ALL in args or (not args and self.no_args_is_help):
             say(ctx.get_help())
             ctx.exit()
         given = self.make_parser(ctx).parse_args(args=list(args))[2]
@@ -36,18 +41,60 @@ class Command(TyperCommand):
         ctx.params = {name: at_home(value) for name, value in ctx.params.items()}
         return rest
 
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Write what the command does; in short, its first sentence."""
+        if ctx.meta.get(ALL):
+            super().format_help_text(ctx, formatter)
+            return
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(f"{brief(self.help or '')}.")
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write every option under the heading it belongs to, with its whole name."""
-        panels: dict[str, list[tuple[str, str]]] = {}
-        for one in self.get_params(ctx):
-            record = one.get_help_record(ctx)
-            if record is not None:
-                kind = "Arguments" if one.param_type_name == "argument" else "Options"
-                heading = getattr(one, "rich_help_panel", None) or kind
-                panels.setdefault(heading, []).append(record)
-        for heading, records in panels.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
+        """Write the options: all of them, or those that one needs first."""
+        parameters = self.get_params(ctx)
+        if ctx.meta.get(ALL):
+            write_options(ctx, parameters, formatter)
+            return
+        write_few(ctx, filter(self.is_essential, parameters), formatter, SAYS_ALL)
+
+    def is_essential(self, parameter: Any) -> bool:
+        """Whether the short help tells of it."""
+        return self.essential is None or parameter.name in self.essential
+
+
+class Group(TyperGroup):
+    """Commands in the order in which one uses them, each with what it is for."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "rich_markup_mode": None})
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, then the options."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, brief(each.help)) for name, each in commands])
+        write_few(ctx, self.get_params(ctx), formatter)
+
+
+class Later(TyperCommand):
+    """A command that is built when it is called: to be listed it needs a name and what it is for.
+
+    Parameters
+    ----------
+    name, purpose
+        What is listed.
+    build
+        ``build()``: the command.
+    """
+
+    def __init__(self, name: str, purpose: str, build: Callable[[], Any]) -> None:
+        super().__init__(name=name, help=purpose)
+        self.build = build
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Context of the command itself."""
+        return self.build().make_context(*args, **options)
 
 
 def refuse_repeated(given: Sequence[Any]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from vivace.cli.columns import check_columns, check_needed
 from vivace.cli.counts import counted, whole_counts, with_genes
 from vivace.cli.files import read_cells
-from vivace.cli.fit import outcome
+from vivace.cli.fit import PROMISE, outcome
+from vivace.cli.keep import check_room, keep_run
 from vivace.cli.large import read_files
 from vivace.cli.words import say, several
 from vivace.errors import InvalidDataError
@@ -35,7 +36,6 @@ def run_deconvolve(
     """Train both models on the genes that reference and spots share, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
     import vivace
-    from vivace.tables import save_run
 
     cells = counted(read_files([reference]), layer)
     tissue = counted(read_cells(spots), spots_layer)
@@ -47,7 +47,8 @@ def run_deconvolve(
         vivace.CondSCVI.setup_anndata(cells, labels_key=labels, batch_key=batch, layer=layer)
         states: Any = vivace.CondSCVI(cells)
         kinds, of = several(len(states.labels), "type"), several(cells.n_obs, "cell")
-        say(f"Learning how cells differ within {kinds} ({of}).")
+        check_room(states, out)
+        say(f"Learning how cells differ within {kinds} ({of}). {PROMISE}")
         states.train(**train)
         say(outcome(states.training))
         model: Any = vivace.DestVI.from_model(
@@ -57,7 +58,7 @@ def run_deconvolve(
         model.train(**train)
         say(outcome(model.training))
         notes = [f"Reference: {reference.name}, {of}, labels {labels}.", *fractions]
-        save_run(model, out, reference=states, source=spots.name, notes=notes)
+        keep_run(model, out, reference=states, source=spots.name, notes=notes)
     say(
         f"Wrote {out}/; proportions are in {out / TABLES / PROPORTIONS.file}.\n"
         f"Next: vivace report {out}"

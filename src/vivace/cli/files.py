@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivace._files import check_place, replacing
 from vivace._mudata import columns_stay
+from vivace._progress import doing
 from vivace.cli.words import note
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError
 
@@ -65,7 +66,8 @@ def read(path: Path, ending: str, how: str, reader: Callable[[Path], Any]) -> An
     if path.suffix.lower() != ending:
         raise InvalidDataError(f'"{path}" is not an {ending} file; save {how}')
     try:
-        return reader(path)
+        with doing(f"reading {path.name}"):
+            return reader(path)
     except Exception as error:
         msg = f'"{path}" cannot be read as {ending}; is it complete? ({first_line(error)})'
         raise InvalidDataError(msg) from error
@@ -91,7 +93,8 @@ def write_cells(cells: Any, out: Path) -> None:
         rename_reserved(part)
     with replacing(out) as beside, anndata.settings.override(allow_write_nullable_strings=True):
         try:
-            write(beside, compression="gzip")
+            with doing(f"writing {out.name}"):
+                write(beside, compression="gzip")
         except OSError:  # the disk, not the cells
             raise
         except Exception as error:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from vivace.cli.columns import check_columns, check_needed, populations
-from vivace.cli.command import Command
+from vivace.cli.command import Command, Group, Later
 from vivace.cli.counts import counted, whole_counts, with_genes
 from vivace.cli.files import read_paired_cells
+from vivace.cli.help import REQUIRED
+from vivace.cli.keep import check_room, keep_run
 from vivace.cli.large import read_files
 from vivace.cli.options import asked_later, from_dataclass, from_signature, parameter, with_options
-from vivace.cli.words import say, several
+from vivace.cli.words import note, say, several
 from vivace.errors import InvalidArgumentError, nearest
 from vivace.runs.write import check_new_run
 
@@ -62,7 +64,11 @@ NOT_FOR_THE_SHELL = ("compat",)
 COMMON = ("max_epochs", "batch_size", "lr", "early_stopping")
 TRAIN = ("recipe", "seed", "train_size", "accelerator", "checkpoint", "resume")
 PANELS = ("Your data", "The model", "Training", "Training, fine tuning")
-REQUIRED = "  [required]"
+ESSENTIAL = (
+    *("data", "out", "overwrite", "layer", "batch_key", "labels_key", "categorical_covariate_keys"),
+    *("n_top_genes", "background", "target", "normalize", "n_latent", "max_epochs", "seed", "help"),
+)
+"""What the short help tells of."""
 PLAIN_HELP = {
     "layer": "Layer of the file with the raw counts; default: X. raw takes those of .raw.",
     "batch_key": "Column of obs with the batch (sample, donor, study) whose effect is to be removed.",
@@ -84,8 +90,8 @@ PLAIN_HELP = {
 }
 
 
-class FitGroup(TyperGroup):
-    """Subcommands that are built when asked for: the models need torch, ``vivace --help`` does not."""
+class FitGroup(Group):
+    """Subcommands that are built when they are called: the models need torch, a list of them does not."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the models."""
@@ -97,7 +103,13 @@ class FitGroup(TyperGroup):
         if name not in FITS:
             msg = f'there is no model "{cmd_name}" to fit. {nearest(name, FITS)}'
             raise InvalidArgumentError(msg)
-        return fit_command(name, FITS[name])
+        return Later(name, FITS[name].help, partial(fit_command, name, FITS[name]))
+
+
+class FitCommand(Command):
+    """A command whose short help tells of what one needs first."""
+
+    essential = frozenset(ESSENTIAL)
 
 
 def fit_command(name: str, fit: Fit) -> Any:
@@ -111,7 +123,7 @@ def fit_command(name: str, fit: Fit) -> Any:
             run_fit(fit, **values)
 
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(name, cls=Command, help=fit.help, no_args_is_help=True)(
+    single.command(name, cls=FitCommand, help=fit.help, no_args_is_help=True)(
         with_options(run, parameters)
     )
     return typer.main.get_command(single)
@@ -158,7 +170,6 @@ def run_fit(
     """Read, choose genes, train, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
     from vivace import models
-    from vivace.tables import save_run
 
     model_class = getattr(models, fit.model)
     own = {p.name: values.pop(p.name) for p in fit.own}
@@ -177,10 +188,11 @@ def run_fit(
             cells = chosen_genes(cells, values["n_top_genes"], setup)
         getattr(model_class, fit.setup)(cells, **setup)
         model = model_class(cells, **options)
-        say(f"Training {fit.model}. Ctrl-C ends training early and keeps the best so far.")
+        check_room(model, out)
+        say(f"Training {fit.model}. {PROMISE}")
         model.train(**train)
         say(outcome(model.training))
-        save_run(model, out, source=source, colour_by=values["colour"] or None, notes=notes)
+        keep_run(model, out, source=source, colour_by=values["colour"] or None, notes=notes)
     say(
         f"Wrote {out}/\nNext: vivace report {out}\n"
         f"      vivace latent {out} {files[0]} --out FILE{'.h5mu' if fit.paired else '.h5ad'}"
@@ -228,8 +240,20 @@ def split_values(
     )
 
 
+PROMISE = "Ctrl-C ends training early; from the first epoch on, the best one is kept."
+
+
 def outcome(training: dict[str, Any]) -> str:
-    """One sentence on how training ended."""
+    """One sentence on how training ended.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        It ended before there was anything to keep.
+    """
+    if training["epochs"] == 0:
+        note("Ctrl-C came before the first epoch was over: there is no best one to keep.")
+        raise KeyboardInterrupt
     how = {"early stopping": " (stopped early)", "interrupted": " (interrupted)"}
     stopped = how.get(training["stopped"], "")
     epochs = several(training["epochs"], "epoch")
@@ -252,7 +276,7 @@ CELLS = parameter(
     Annotated[
         list[Path],
         typer.Argument(
-            metavar="CELLS...",
+            metavar="CELLS",
             help="File with raw counts (.h5ad, or a .zarr folder); of several, the genes that all have.",
         ),
     ],
@@ -347,8 +371,8 @@ POPULATIONS = tuple(
         None,
     )
     for name, text in (
-        ("background", "The cells to compare with, such as condition=control."),
-        ("target", "The cells with something new; several times for several conditions."),
+        ("background", "Cells to compare with, such as condition=control."),
+        ("target", "Cells with something new; several times for several conditions."),
     )
 )
 FITS = {
@@ -382,7 +406,7 @@ FITS = {
     ),
     "contrastivevi": Fit(
         "ContrastiveVI",
-        "Find what treated cells have that controls have not, apart from what all cells share "
+        "Find what treated cells have that controls have not; apart from what all cells share "
         "(contrastiveVI, Weinberger et al. 2023).",
         own=POPULATIONS,
         own_train=populations,

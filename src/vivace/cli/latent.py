@@ -24,12 +24,7 @@ KEY = "X_vivace"
 
 def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fractions: bool) -> None:
     """Load the model, read the cells, write them with their latent space (or their two)."""
-    kind = PAIRED if data.suffix.lower() == PAIRED else ".h5ad"
-    if out.suffix not in (kind, ".csv") or (out.suffix == kind and data.suffix == ".zarr"):
-        msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
-        if data.suffix == ".zarr":
-            msg = f'--out "{out}" should end in .csv: a .zarr of cells is not copied'
-        raise InvalidArgumentError(msg)
+    check_ending(data, out)
     check_new_file(out, overwrite=overwrite)
     from vivace.models.table import load
     from vivace.tables.capabilities import latent_ranges
@@ -51,6 +46,16 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fract
         where = f", {name}_*" if out.suffix == ".csv" else f' in obsm["{name}"]'
         placed = f"{several(cells.n_obs, 'cell')} x {several(width, 'latent dimension')}"
         say(f"Wrote {placed} to {out}{where}")
+
+
+def check_ending(data: Path, out: Path) -> None:
+    """Refuse a name that says neither cells, of the kind that were read, nor a table."""
+    kind = PAIRED if data.suffix.lower() == PAIRED else ".h5ad"
+    if out.suffix not in (kind, ".csv") or (out.suffix == kind and data.suffix == ".zarr"):
+        msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
+        if data.suffix == ".zarr":
+            msg = f'--out "{out}" should end in .csv: a .zarr of cells is not copied'
+        raise InvalidArgumentError(msg)
 
 
 def write_table(ranges: Iterable[Means], names: pd.Index, out: Path) -> dict[str, int]:

@@ -6,12 +6,17 @@ import os
 import re
 import sys
 
+from vivace._progress import said
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 FLAGS = {
     "batch_key": "--batch",
     "labels_key": "--labels",
     "size_factor_key": "--size-factor",
     "categorical_covariate_keys": "--categorical-covariate",
     "continuous_covariate_keys": "--continuous-covariate",
+    "gene_list": "--gene",
 }
 """Arguments in Python to options in the shell, where they are called otherwise."""
 CODE = re.compile(r"([\w.]+\([^()]*=[^()]*\))")
@@ -23,11 +28,19 @@ def say(message: str) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     print(message, flush=True)  # noqa: T201
+    said()
 
 
 def note(message: str) -> None:
     """Tell the user about something to look at."""
     print(message, file=sys.stderr, flush=True)  # noqa: T201
+    said()
+
+
+def still(message: str) -> None:
+    """Tell the user what takes so long; of several processes, the first one does."""
+    if os.environ.get("RANK", "0") == "0":
+        note(message)
 
 
 def several(n: int, thing: str) -> str:
@@ -72,4 +85,5 @@ def shell_words(text: str) -> str:
     """Text without code in words of the shell."""
     text = re.sub(r"\b([a-z][a-z_0-9]+)=True\b", lambda m: flag(m[1]), text)
     text = re.sub(r"\b([a-z][a-z_0-9]+)=(?=[\w\"'.-])", lambda m: f"{flag(m[1])} ", text)
-    return re.sub(r"\badata\b", "the data", text.replace("adata.", ""))
+    text = text.replace("adata.", "").replace("with load_query_data", "with vivace map")
+    return re.sub(r"\badata\b", "the data", text)

@@ -108,9 +108,7 @@ class Cells:
     def layout(self) -> Layout | None:
         """How cells are best read from disk: whole blocks of all matrices; None in memory."""
         found = [s.layout for s in self.sources.values() if s.layout is not None]
-        if not found:
-            return None
-        return Layout(max(each.block for each in found), min(each.pool for each in found))
+        return Layout.of_all(found) if found else None
 
     def in_reading_order(self, rows: np.ndarray) -> np.ndarray:
         """Rows whose order says nothing, as they are passed over most quickly."""

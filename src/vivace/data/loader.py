@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import numpy as np
 from vivace._types import Minibatch
 from vivace.data.cells import Cells
 from vivace.data.shares import Share
+from vivace.data.sources.disk import are_rising
 
 T = TypeVar("T")
 DEFAULT_BATCH_SIZE = 256
@@ -84,15 +86,22 @@ class Loader:
 
     def _read_ahead(self, rows: Iterator[np.ndarray]) -> Iterator[Minibatch]:
         """The tensors of rows, those of a pool read together."""
-        for several in groups(rows, self.n_pooled()):
-            held = self.cells.held(np.concatenate(several))
-            yield from map(held.minibatch, several)
+        several = groups(rows, self.n_pooled())
+        for held, each in self._in_pools(several) if self.shuffle else ahead(self._in_pools(several)):
+            yield from map(held.minibatch, each)
             del held  # before the next ones are read
 
+    def _in_pools(self, several: Iterator[list[np.ndarray]]) -> Iterator[tuple[Cells, list[np.ndarray]]]:
+        return ((self.cells.held(np.concatenate(rows)), rows) for rows in several)
+
     def n_pooled(self) -> int:
-        """Minibatches whose cells are read from disk, and mixed, together; 0 in memory."""
+        """Minibatches whose cells are read from disk together, and mixed if any are; 0 in memory."""
         layout = self.cells.layout
-        return 0 if layout is None else max(layout.pool // self.batch_size, 1)
+        if layout is None:
+            return 0
+        if self.shuffle or not are_rising(self.rows):
+            return max(layout.pool // self.batch_size, 1)
+        return max(math.ceil(layout.stretch / self.batch_size), 1)
 
     def share(self, rank: int, of: int) -> Loader:
         """The same minibatches for one of several processes, each of which reads its part only.
@@ -234,6 +243,21 @@ def groups(items: Iterator[T], size: int) -> Iterator[list[T]]:
     """
     while several := list(itertools.islice(items, size)):
         yield several
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made by a thread while the one before is used.
+
+    Examples
+    --------
+    >>> list(ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = reader.submit(next, items, None)
+            yield item
 
 
 def _of_one_size(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -19,7 +19,9 @@ from vivace.kernels.affine import Affine
 from vivace.kernels.csr import to_dense
 from vivace.kernels.fused import Arguments, Backend, Gradients, Wanted, log_likelihood
 
-BLOCK = 1024
+BLOCK, WARPS = 256, 8
+"""Genes in one go and warps that share them. With two genes a thread and more, registers spill and the
+compiler takes ten times as long (docs/cards.md)."""
 SCALES = {"softmax": 0, "softplus": 1, "identity": 2}
 NEGLIGIBLE = tl.constexpr(1e-8)
 HALF_LOG_TAU = tl.constexpr(0.5 * math.log(2 * math.pi))
@@ -66,6 +68,7 @@ def run(rows: Arguments, wanted: Wanted) -> tuple[torch.Tensor, Gradients]:
         want_theta=wanted.log_theta,
         want_zi=wanted.zi_logits,
         block=BLOCK,
+        num_warps=WARPS,
     )
     return value, gradients
 

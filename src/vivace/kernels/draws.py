@@ -1,14 +1,15 @@
-"""Counts drawn from negative binomials, fast where means are small, as those of single genes are."""
+"""Counts drawn at random, fast where they are small, as those of single genes are."""
 
 from __future__ import annotations
 
 import torch
 
+from vivace.kernels.csr import row_of_value
 from vivace.kernels.dispatch import loops_compile
 from vivace.kernels.threads import run_in_threads
 
 LARGEST_WALK = 30.0
-"""Mean up to which a draw by inversion, which takes a step for every count, is the fastest."""
+"""Expected count up to which a draw by inversion, which takes a step for every count, is the fastest."""
 MAX_RATE = 1e8
 """torch draws no Poisson counts of higher rates."""
 
@@ -58,3 +59,43 @@ def draw_negative_binomial(mu: torch.Tensor, theta: torch.Tensor) -> torch.Tenso
 def _gamma_poisson(mu: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     rate = torch._standard_gamma(theta.contiguous()) * (mu / theta)
     return torch.poisson(rate.clamp(max=MAX_RATE))
+
+
+@torch.no_grad()
+def draw_thinned(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """How many of the counts of a CSR tensor are kept, ``Binomial(x, keep)``.
+
+    On the processor by inversion of one uniform number (of 24 bits) for each stored value, where no
+    more than 30 are expected to be kept, or to be dropped; others, and all on other devices, as torch
+    draws them. All chance is torch's, so that its seed fixes it.
+
+    Parameters
+    ----------
+    x
+        (B, G) CSR, stored values whole and >= 0.
+    keep
+        (B, 1) probabilities.
+
+    Returns
+    -------
+    (nnz,) stored values, dtype of ``x``.
+
+    Examples
+    --------
+    >>> from vivace.kernels import csr_tensor
+    >>> x = csr_tensor([0, 2, 3], [0, 1, 1], [3.0, 8.0, 5.0], (2, 2))
+    >>> draw_thinned(x, torch.tensor([[1.0], [0.0]]))
+    tensor([3., 8., 0.])
+    """
+    counts = x.values()
+    if x.device.type != "cpu" or counts.dtype != torch.float32 or not loops_compile():
+        return torch.binomial(counts, keep.to(counts.dtype)[row_of_value(x), 0])
+    from vivace.kernels.thinning import thin_rows
+
+    kept = torch.rand_like(counts)  # overwritten in place
+    arrays = [a.numpy() for a in (x.crow_indices(), counts.detach(), keep[:, 0].contiguous(), kept)]
+    run_in_threads(thin_rows, x.shape[0], LARGEST_WALK, *arrays)
+    many = torch.nonzero(kept < 0).flatten()
+    if len(many):
+        kept[many] = torch.binomial(counts[many], keep.to(counts.dtype)[row_of_value(x)[many], 0])
+    return kept

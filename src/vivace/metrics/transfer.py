@@ -19,6 +19,9 @@ from vivace.metrics._neighbours import (
     neighbours,
 )
 
+USUAL = 0.99
+MOST_ASKED = 2000
+
 
 def predict_labels(
     reference: Any, reference_labels: Iterable[Any], query: Any, *, k: int = 15
@@ -50,13 +53,56 @@ def predict_labels(
     >>> predict_labels([[0.0], [1.0], [9.0]], ["a", "a", "b"], [[0.4], [8.0]], k=1).tolist()
     ['a', 'b']
     """
+    return carry_labels(reference, reference_labels, query, k=k)["label"].to_numpy()
+
+
+def carry_labels(
+    reference: Any, reference_labels: Iterable[Any], query: Any, *, k: int = 15
+) -> pd.DataFrame:
+    """Labels of reference cells carried over to query cells, and how sure that is.
+
+    Parameters
+    ----------
+    reference, reference_labels, query, k
+        As for :func:`predict_labels`.
+
+    Returns
+    -------
+    DataFrame with a row for each query cell: ``label``, that of most of its k nearest reference cells;
+    ``share`` of those that have it, in (0, 1]; and ``far``, whether they are farther away than those of
+    99 % of the reference cells are, as cells of a kind that the reference lacks may be: a label of such a
+    cell means little, however large its share.
+
+    Raises
+    ------
+    InvalidArgumentError
+        As :func:`predict_labels`.
+
+    Examples
+    --------
+    >>> cells, labels = [[0.0], [0.1], [0.2], [9.0]], ["a", "a", "a", "b"]
+    >>> carry_labels(cells, labels, [[0.1], [99.0]], k=3).to_dict("list")
+    {'label': ['a', 'a'], 'share': [1.0, 0.666...], 'far': [False, True]}
+    """
     reference, query = as_latent(reference, "reference"), as_latent(query, "query")
     codes, names = as_codes(reference_labels, len(reference), "reference_labels")
     check_k(k)
     if reference.shape[1] != query.shape[1]:
         msg = f"query has {query.shape[1]} dimensions; expected those of reference, {reference.shape[1]}."
         raise InvalidArgumentError(msg)
-    return np.asarray(names[_vote(codes, len(names), *neighbours(reference, query, k))])
+    distance, index = neighbours(reference, query, k)
+    winner = _vote(codes, len(names), distance, index)
+    share = (codes[index] == winner[:, None]).mean(1)
+    far = distance.mean(1) > _usual_distance(reference, k)
+    return pd.DataFrame({"label": names[winner], "share": share, "far": far})
+
+
+def _usual_distance(reference: Array, k: int) -> float:
+    """Mean distance to k neighbours that 99 % of reference cells stay below; of 2,000 of them at most."""
+    rows = np.unique(np.linspace(0, len(reference) - 1, MOST_ASKED).astype(int))
+    distance, _ = neighbours(reference, reference[rows], k + 1)
+    others = distance[:, 1:]  # the nearest is the cell itself
+    return float(np.quantile(others.mean(1), USUAL)) if others.size else np.inf
 
 
 def label_transfer(

@@ -40,6 +40,7 @@ from vivace.models.questions.parts import Part
 from vivace.models.registered import described
 from vivace.modules.base import BaseModule
 from vivace.train import TrainOptions, fit
+from vivace.train.callbacks import read_callbacks
 from vivace.train.history import History
 from vivace.train.loop import Batches
 from vivace.train.options import option_names
@@ -298,6 +299,8 @@ class BaseModel(ABC):
         checkpoint: str | Path | None = None,
         resume: str | Path | None = None,
         progress: bool = True,
+        callbacks: Any = None,
+        logger: Any = None,
         **train_options,
     ) -> None:
         """Train the model; Ctrl-C ends training with the best weights so far.
@@ -335,7 +338,11 @@ class BaseModel(ABC):
         resume
             Checkpoint to go on from, with the options of the run that wrote it.
         progress
-            Show a progress bar, if the terminal is one.
+            Show a progress bar; where errors do not go to a terminal, a line every few seconds.
+        callbacks, logger
+            Told of steps and epochs, one or a list: :class:`vivace.train.TensorBoard`,
+            :class:`vivace.train.MLflow`, :class:`vivace.train.WeightsAndBiases`, or objects of your own
+            (:class:`vivace.train.Callback`).
         **train_options
             Any field of :class:`vivace.train.TrainOptions`.
 
@@ -380,6 +387,7 @@ class BaseModel(ABC):
             checkpoint=checkpoint,
             resume=resume,
             progress=progress,
+            callbacks=read_callbacks(callbacks, logger),
         )
 
     def _recipes(self) -> dict[str, dict[str, Any]]:
@@ -399,7 +407,11 @@ class BaseModel(ABC):
         loop = {k: v for k, v in plan.items() if k in option_names()}
         options = make_options(recipe, n_cells, {**loop, **_given(given)}, self._recipes())
         loss_kwargs = {k: v for k, v in plan.items() if k not in option_names()}
-        return options, {**self.loss_weights.get(recipe, {}), **loss_kwargs}
+        return options, {**self._loss_weights(recipe), **loss_kwargs}
+
+    def _loss_weights(self, recipe: str) -> dict[str, float]:
+        """Arguments of the loss for a recipe; a leaf may let its own options say them."""
+        return self.loss_weights.get(recipe, {})
 
     @staticmethod
     def _splitter_options(given: dict[str, Any] | None) -> dict[str, Any]:

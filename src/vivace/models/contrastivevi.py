@@ -65,9 +65,14 @@ class ContrastiveVI(BaseModel):
     gene_likelihood
         A name in :data:`vivace.modules.counts.OVERDISPERSED`.
     dispersion
-        "gene", "gene-batch" or "gene-label"; default "gene-label" if labels were registered.
+        "gene" (the default), "gene-batch" or "gene-label"; labels change it only when asked to.
     compat
         "scvi-tools" to decode for other batches as that library does.
+    energy_distance_weight
+        Weight of the energy distance between the background states of both populations, which keeps
+        the response out of them; >= 0. Default 10 in the fast recipe and 0, as published, in the
+        classic one. Give 0 where the populations differ in what they are made of, such as a type of
+        cells that only one of them has.
 
     Raises
     ------
@@ -103,6 +108,7 @@ class ContrastiveVI(BaseModel):
     }
     compares_groups: ClassVar[bool] = True
     simulates_counts: ClassVar[bool] = True
+    loss_weights: ClassVar[dict[str, dict[str, float]]] = {"fast": {"energy_distance_weight": 10.0}}
 
     def __init__(
         self,
@@ -118,6 +124,7 @@ class ContrastiveVI(BaseModel):
         gene_likelihood: str = "zinb",
         dispersion: str | None = None,
         compat: str | None = None,
+        energy_distance_weight: float | None = None,
     ):
         super().__init__(
             adata,
@@ -129,20 +136,26 @@ class ContrastiveVI(BaseModel):
             use_observed_lib_size=use_observed_lib_size,
             wasserstein_penalty=wasserstein_penalty,
             gene_likelihood=gene_likelihood,
-            dispersion=dispersion,
+            dispersion=dispersion or "gene",
             compat=compat,
+            energy_distance_weight=energy_distance_weight,
         )
 
     setup_anndata = classmethod(setup.setup_counts)
 
     def _build_module(self) -> ContrastiveVAE:
         options = dict(self.options)
-        if options["dispersion"] is None:
+        options.pop("energy_distance_weight", None)  # of the loss, see `_loss_weights`
+        if options["dispersion"] is None:  # a model saved when labels chose it unasked
             has_labels = any(self.schema.n_categories(Keys.LABELS))
             options["dispersion"] = "gene-label" if has_labels else "gene"
         return ContrastiveVAE(**self._counts_arguments(options), **options)
 
     # training -----------------------------------------------------------------------------------
+
+    def _loss_weights(self, recipe: str) -> dict[str, float]:
+        own = self.options.get("energy_distance_weight")
+        return super()._loss_weights(recipe) if own is None else {"energy_distance_weight": own}
 
     def train(
         self,

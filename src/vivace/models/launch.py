@@ -38,7 +38,7 @@ def to_start(processes: int | None) -> int:
     Raises
     ------
     InvalidArgumentError
-        If a launcher has started another number of them.
+        If a launcher has started another number of them, or in a notebook.
 
     Examples
     --------
@@ -49,6 +49,7 @@ def to_start(processes: int | None) -> int:
         return 0
     there = launched()
     if there == 1:
+        _refuse_notebook(processes)
         return processes
     here = int(os.environ.get("LOCAL_WORLD_SIZE", there))
     if processes != here:
@@ -58,6 +59,17 @@ def to_start(processes: int | None) -> int:
         )
         raise InvalidArgumentError(msg)
     return 0
+
+
+def _refuse_notebook(n: int) -> None:
+    get_shell = getattr(sys.modules["__main__"], "get_ipython", None)
+    if get_shell is not None and hasattr(get_shell(), "kernel"):
+        msg = (
+            f"devices={n} in a notebook: processes are started from a script or the shell. Leave devices "
+            "out to train here; or put these lines, with model.save(...) at their end, into train.py and "
+            f"run: torchrun --nproc-per-node {n} train.py, or, in the shell, vivace fit ... --devices {n}"
+        )
+        raise InvalidArgumentError(msg)
 
 
 def fit_in_processes(

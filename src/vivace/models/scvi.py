@@ -103,6 +103,7 @@ class SCVI(BaseModel):
     def _build_module(self) -> VAE:
         module = self.module_class(**self._module_arguments())
         module.minified_data_type = _minified_type(self.schema)
+        module.can_thin &= self.schema.integer_counts
         return module
 
     def _recipes(self) -> dict[str, dict[str, Any]]:

@@ -44,7 +44,6 @@ def only(expected: object, what: str) -> Meaning:
     return check
 
 
-HISTORY = "model.history holds every metric of every epoch once training is over"
 FILES = {"dir_path": called("folder")}
 TRAINING: dict[str, Meaning] = {
     "enable_progress_bar": called("progress"),
@@ -57,8 +56,6 @@ TRAINING: dict[str, Meaning] = {
     "step_size": called("lr_step_size"),
     "compile": instead("leave it out: what compiling would fuse is fused already"),
     "optimizer_creator": instead('pass optimizer="Adam" or "AdamW" with lr, weight_decay and eps'),
-    "callbacks": instead(f"leave it out: {HISTORY}"),
-    "logger": instead(f"leave it out: {HISTORY}"),
     "enable_checkpointing": instead('pass checkpoint="a file", and go on from it with resume='),
     "strategy": instead("leave it out: devices=n trains by n processes on this machine"),
     "datamodule": instead(

@@ -327,7 +327,7 @@ event_dropout, psi_input
         if from_pca:
             table: Any = self.module.z_encoder_splicing.feature_embedding
             vectors = splicing_start.junction_directions(
-                counts, totals, codes, usage, table.shape[1], settings.seed
+                counts, codes, usage, table.shape[1], settings.seed
             )
             with torch.no_grad():
                 table.copy_(torch.from_numpy(vectors))

@@ -17,6 +17,7 @@ from vivace.kernels import log1p_counts, row_sums
 from vivace.likelihoods import ZeroInflatedNegativeBinomial
 from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.modules.counts import DISPERSIONS, OVERDISPERSED, CountHead, log_scale
+from vivace.modules.energy_distance import energy_distance
 from vivace.modules.lazy import LazyOutputs
 from vivace.modules.library import library_prior, library_prior_tables
 from vivace.modules.pairs import (
@@ -467,13 +468,18 @@ class ContrastiveVAE(BaseModule):
         inference_outputs: Populations,
         generative_outputs: Populations,
         kl_weight: float | torch.Tensor = 1.0,
+        energy_distance_weight: float = 0.0,
     ) -> LossOutput:
         """Negative evidence lower bound of a pair of a background and a target cell, mean over pairs.
 
-        ``mean(R + kl_weight * (wasserstein_penalty * W + KL_z + KL_s) + KL_library)`` in nats, where R,
-        KL_z and KL_library are sums over the two cells, KL_s is the target's, and ``W = |mean|^2 +
-        sum(variance)`` of the background's salient posterior. The penalty is warmed up with the KL
-        terms. Its sum over the minibatch is the metric "wasserstein_loss_sum".
+        ``mean(R + kl_weight * (wasserstein_penalty * W + KL_z + KL_s) + KL_library) +
+        energy_distance_weight * D`` in nats, where R, KL_z and KL_library are sums over the two cells,
+        KL_s is the target's, and ``W = |mean|^2 + sum(variance)`` of the background's salient
+        posterior. The penalty is warmed up with the KL terms. Its sum over the minibatch is the metric
+        "wasserstein_loss_sum". D, the metric "energy_distance" where it has a weight, is the
+        :func:`~vivace.modules.energy_distance.energy_distance` of the drawn background states of
+        background cells from those of target cells: it keeps out of them what tells the populations
+        apart, which is the salient state's to say.
 
         Parameters
         ----------
@@ -483,6 +489,8 @@ class ContrastiveVAE(BaseModule):
             Of :meth:`inference` and :meth:`generative`, of these cells or of the pairs among them.
         kl_weight
             Weight of the divergences of z and s and of the penalty, >= 0.
+        energy_distance_weight
+            Weight of D, >= 0; no part of the published loss, which 0 gives.
         """
         sizes = sizes_of(inference_outputs, "z")
         decoded = stacked(generative_outputs, sizes).table
@@ -491,7 +499,8 @@ class ContrastiveVAE(BaseModule):
             parameters = (decoded[key] for key in ("px_rate", "px_r", "px_dropout"))
             px = self.count_head.likelihood.of_means(*parameters)
         outputs = stacked(inference_outputs, sizes).table
-        return self._loss(stacked(concat_tensors, sizes), outputs, px, kl_weight)
+        cells = stacked(concat_tensors, sizes)
+        return self._loss(cells, outputs, px, kl_weight, energy_distance_weight)
 
     def _loss(
         self,
@@ -499,6 +508,7 @@ class ContrastiveVAE(BaseModule):
         outputs: Mapping[str, Any],
         px: Any,
         kl_weight: float | torch.Tensor = 1.0,
+        energy_distance_weight: float = 0.0,
     ) -> LossOutput:
         """:meth:`loss` of one table."""
         both, n, n_pairs = cells.table, cells.sizes[0], min(cells.sizes)
@@ -510,11 +520,18 @@ class ContrastiveVAE(BaseModule):
         kl_s = self.latent_kl_divergence(mean[..., target, :], variance[..., target, :], 0, 1)
         wasserstein = (mean[..., :n_pairs, :] ** 2 + variance[..., :n_pairs, :]).sum(-1)
         warmed_up = self.wasserstein_penalty * wasserstein + kl_z + kl_s
+        loss = (reconstruction + kl_weight * warmed_up + kl_l).mean()
+        metrics = {"wasserstein_loss_sum": as_of_all(wasserstein.sum())}
+        if energy_distance_weight > 0:
+            z = outputs["z"]
+            distance = energy_distance(z[..., :n_pairs, :], z[..., target, :]).mean()
+            loss = loss + energy_distance_weight * distance
+            metrics["energy_distance"] = distance
         return LossOutput(
-            loss=(reconstruction + kl_weight * warmed_up + kl_l).mean(),
+            loss=loss,
             reconstruction_loss=reconstruction,
             kl_local={"kl_divergence_l": kl_l, "kl_divergence_z": kl_z, "kl_divergence_s": kl_s},
-            extra_metrics={"wasserstein_loss_sum": as_of_all(wasserstein.sum())},
+            extra_metrics=metrics,
             n_obs_minibatch=reconstruction.shape[-1],
         )
 

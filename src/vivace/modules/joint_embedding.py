@@ -12,9 +12,9 @@ from torch import nn
 from vivace._ranks import mean_of_parts, n_parts, variance_of_cells
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, check_choice
-from vivace.kernels.csr import csr_tensor, is_csr, row_of_value, row_sums
 from vivace.modules.base import LossOutput
 from vivace.modules.counts import OF_COUNTS
+from vivace.modules.thinning import binomial_split, sample_thinning_probs
 from vivace.modules.vae import VAE
 
 EPS = 1e-8
@@ -180,73 +180,6 @@ def _running_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.train()
-
-
-def sample_thinning_probs(x: torch.Tensor, min_library_size: float = 10.0) -> torch.Tensor:
-    """Share of the counts that each cell keeps, so that totals are log-uniform below its own.
-
-    Parameters
-    ----------
-    x
-        (B, G) counts, dense or CSR.
-    min_library_size
-        Smallest total, > 0. Cells that have no more than this are not thinned.
-
-    Returns
-    -------
-    (B, 1) in (0, 1].
-
-    Examples
-    --------
-    >>> import torch
-    >>> sample_thinning_probs(torch.tensor([[1.0, 2.0], [0.0, 0.0]]))
-    tensor([[1.],
-            [1.]])
-    """
-    totals = row_sums(x)
-    low = torch.as_tensor(min_library_size, dtype=totals.dtype, device=totals.device).log()
-    high = totals.clamp(min=min_library_size + 1e-6).log()
-    target = torch.exp(low + torch.rand_like(totals) * (high - low))
-    return (target / totals.clamp(min=1e-6)).clamp(0, 1)
-
-
-@torch.no_grad()
-def binomial_split(
-    x: torch.Tensor, p: float | torch.Tensor = 0.5
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Deal each count to one of two cells at random; work follows the non-zeros of a CSR ``x``.
-
-    Parameters
-    ----------
-    x
-        (B, G) counts, dense or CSR; rounded and cut at 0.
-    p
-        Probability of the first cell: a number, or (B, 1).
-
-    Returns
-    -------
-    x1, x2
-        (B, G) stored like ``x``, ``x1 ~ Binomial(x, p)`` and ``x1 + x2 = x``; without gradient.
-
-    Examples
-    --------
-    >>> import torch
-    >>> x1, x2 = binomial_split(torch.tensor([[4.0, 0.0]]), 1.0)
-    >>> x1, x2
-    (tensor([[4., 0.]]), tensor([[0., 0.]]))
-    """
-    values = x.values() if is_csr(x) else x
-    counts = values.round().clamp(min=0)
-    p = torch.as_tensor(p, dtype=counts.dtype, device=counts.device)
-    if is_csr(x) and p.dim() == 2:
-        p = p[row_of_value(x), 0]
-    first = torch.binomial(counts, p.expand(counts.shape))
-    if not is_csr(x):
-        return first, counts - first
-    return tuple(  # type: ignore[return-value]
-        csr_tensor(x.crow_indices(), x.col_indices(), part, x.shape)
-        for part in (first, counts - first)
-    )
 
 
 @overload

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import Beta, Normal
 from torch.nn import functional as F
 
-from vivace._ranks import as_of_all, mean_of_parts
+from vivace._ranks import as_of_all, mean_of_parts, sum_of_parts
 from vivace._types import Keys, Minibatch
 from vivace.errors import InvalidArgumentError, UnsupportedError, check_choice
 from vivace.kernels import count_log_likelihood
@@ -354,7 +354,13 @@ class MRDeconv(BaseModule):
 
         The latter, (n, C, P, G), in each of the n batches at hand; and (B,) which of them a spot is of.
         """
-        batches, group = torch.unique(batch_index.flatten(), return_inverse=True)
+        of_spots = batch_index.flatten()
+        # of all processes that share the minibatch, as batch norms of the decoder meet at each batch
+        at_hand = sum_of_parts(
+            self.mean_shares.new_zeros(self.n_batch).index_fill(0, of_spots, 1.0)
+        )
+        batches = at_hand.nonzero().flatten()
+        group = torch.searchsorted(batches, of_spots)
         pool = self.sample_prior(POOL_SIZE)
         bias = self._type_bias() + self.beta
         of_batches = []

@@ -15,8 +15,9 @@ from vivace.errors import InvalidArgumentError, check_choice
 from vivace.kernels import log1p_counts, row_sums
 from vivace.likelihoods import Poisson
 from vivace.modules.base import BaseModule, LossOutput, to_device
-from vivace.modules.counts import DISPERSIONS, LIKELIHOODS, CountHead, log_scale
+from vivace.modules.counts import DISPERSIONS, LIKELIHOODS, OF_COUNTS, CountHead, log_scale
 from vivace.modules.library import library_prior, library_prior_tables
+from vivace.modules.thinning import thinned_view
 from vivace.nn import CountDecoder, Encoder, standard_normal_divergence
 
 NORM_PLACES = ("encoder", "decoder", "none", "both")
@@ -102,6 +103,8 @@ class VAE(BaseModule):
 
     library_log_means: torch.Tensor
     library_log_vars: torch.Tensor
+    thinned_share: float = 0.0
+    """In training, share of the cells of which the encoder of ``z`` sees fewer counts (TrainOptions)."""
 
     def __init__(
         self,
@@ -163,6 +166,7 @@ class VAE(BaseModule):
             self.register_buffer("library_log_means", means)
             self.register_buffer("library_log_vars", variances)
         activation = "softplus" if use_size_factor_key else "softmax"
+        self.can_thin = gene_likelihood in OF_COUNTS
         self.count_head = CountHead(gene_likelihood, dispersion, activation)
         self.px_r = self.count_head.initial_px_r(n_input, n_batch, n_labels)
 
@@ -265,10 +269,14 @@ class VAE(BaseModule):
 
     def _encode(self, x, batch_index, cont_covs, cat_covs):
         """Posterior and a sample of z, posterior (None if observed) and a sample of the log library."""
-        features, cats = self._encoder_input(x, batch_index, cont_covs, cat_covs)
+        thinned = self.training and self.thinned_share > 0
+        seen = thinned_view(x, self.thinned_share) if thinned else x
+        features, cats = self._encoder_input(seen, batch_index, cont_covs, cat_covs)
         qz, z = self.z_encoder(features, *cats)
         if self.l_encoder is None:
             return qz, z, None, torch.log(row_sums(x))
+        if thinned:  # how deeply a cell was measured can be told from all of its counts only
+            features, _ = self._encoder_input(x, batch_index, cont_covs, cat_covs)
         return qz, z, *self.l_encoder(features, *cats)
 
     def _encoder_input(self, x, batch_index, cont_covs, cat_covs):

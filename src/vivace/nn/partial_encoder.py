@@ -12,6 +12,14 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vivace.errors import InvalidArgumentError, check_choice
+from vivace.kernels.codes import (
+    Floors,
+    Network,
+    can_be_summed,
+    codes_of_hidden,
+    entry_codes,
+    summed_codes,
+)
 from vivace.nn.dropout import Dropout
 from vivace.nn.fc import FCLayers
 
@@ -53,7 +61,8 @@ class PartialEncoder(nn.Module):
     pool_mode
         "mean" or "sum" over observed entries.
     max_nobs
-        Entries computed at a time, the rest being recomputed in the backward pass; below 0: all.
+        Entries computed at a time, the rest being recomputed in the backward pass; below 0: all. On the
+        processor, in full precision, it is always a few thousand.
     centred
         Enter each ratio as its deviation from the mean usage of its junction (the buffer
         ``population``), and let an entry without deviation add nothing. The code then says how a cell
@@ -147,15 +156,37 @@ class PartialEncoder(nn.Module):
         """(B, code_dim) codes of the cells' entries, averaged or summed; 0 if nothing is observed."""
         n = observed.n_observed
         cell, junction, psi = observed.cell, observed.junction, observed.psi
-        nothing = self._rest(self._first.bias.unsqueeze(0))  # the code of an entry at psi = 0
+        network, floors = self._network(), self._floors()
+        # the code of an entry at psi = 0
+        nothing = codes_of_hidden(network.bias.unsqueeze(0), network, floors)
         if self.centred:
-            psi = psi - self.population[junction]
-            pooled = nothing.new_zeros(len(n), nothing.shape[1])
+            psi, base = psi - self.population[junction], nothing
+            rest = nothing.new_zeros(len(n), nothing.shape[1])
         else:
             positive = psi > 0
             cell, junction, psi = cell[positive], junction[positive], psi[positive]
             n_zeros = n - torch.bincount(cell, minlength=len(n))
-            pooled = n_zeros.unsqueeze(-1).to(nothing) * nothing
+            rest, base = n_zeros.unsqueeze(-1).to(nothing) * nothing, torch.zeros_like(nothing)
+        if can_be_summed(psi, self.feature_embedding):
+            of_cells = (len(n), self.feature_embedding, network, floors)
+            pooled = rest + summed_codes(cell, junction, psi, base.squeeze(0), *of_cells)
+        else:
+            pooled = self._plain_sum(cell, junction, psi, base, rest)
+        if self.pool_mode == "sum":
+            return pooled
+        if self.centred:  # deviations cancel: their mean would shrink as more is observed
+            return pooled / n.clamp(min=1).sqrt().unsqueeze(-1)
+        return pooled / n.clamp(min=1).unsqueeze(-1)
+
+    def _plain_sum(
+        self,
+        cell: torch.Tensor,
+        junction: torch.Tensor,
+        psi: torch.Tensor,
+        base: torch.Tensor,
+        pooled: torch.Tensor,
+    ) -> torch.Tensor:
+        """The sum over entries where no loop is compiled for it, in parts of ``max_nobs``."""
         size = self.max_nobs if self.max_nobs > 0 else max(len(cell), 1)
         for of_cell, of_junction, of_psi in zip(
             *(t.split(size) for t in (cell, junction, psi)), strict=True
@@ -164,25 +195,17 @@ class PartialEncoder(nn.Module):
                 codes = checkpoint(self.codes, of_junction, of_psi, use_reentrant=False)
             else:
                 codes = self.codes(of_junction, of_psi)
-            pooled = pooled.index_add(0, of_cell, codes - nothing if self.centred else codes)
-        if self.pool_mode == "sum":
-            return pooled
-        if self.centred:  # deviations cancel: their mean would shrink as more is observed
-            return pooled / n.clamp(min=1).sqrt().unsqueeze(-1)
-        return pooled / n.clamp(min=1).unsqueeze(-1)
-
-    @property
-    def _first(self) -> Any:
-        return self.h_layer["0"]
+            pooled = pooled.index_add(0, of_cell, codes - base)
+        return pooled
 
     def codes(self, junction: torch.Tensor, psi: torch.Tensor) -> torch.Tensor:
         """(E, code_dim) codes of entries."""
-        vectors = F.embedding(junction, self.feature_embedding)
-        length = (vectors.square().sum(-1, keepdim=True) + NORM_EPS).sqrt()
-        scaled = torch.cat([torch.ones_like(length), vectors / length], dim=-1) * psi.unsqueeze(-1)
-        return self._rest(self.h_layer["0"](scaled))
+        return entry_codes(junction, psi, self.feature_embedding, self._network(), self._floors())
 
-    def _rest(self, h: torch.Tensor) -> torch.Tensor:
-        """From the first layer's output to the code."""
-        h = F.relu(self.h_layer["1"](h))
-        return F.relu(self.h_layer["5"](self.h_layer["4"](h)))
+    def _network(self) -> Network:
+        layers: Any = [self.h_layer[slot] for slot in ("0", "1", "4", "5")]
+        return Network(*(p for layer in layers for p in (layer.weight, layer.bias)))
+
+    def _floors(self) -> Floors:
+        hidden, out = self.h_layer["1"], self.h_layer["5"]
+        return Floors(NORM_EPS, hidden.eps, out.eps)

@@ -37,8 +37,8 @@ class Run:
             raise ModelFileError(msg)
         if not (self.folder / TABLES / SUMMARY).is_file():
             msg = (
-                f'"{folder}" holds a model but no tables to report on; write them with '
-                "vivace.tables.write_tables(model, folder) in Python"
+                f'"{folder}" holds a model but no tables to report on; "vivace report {folder} --data '
+                'CELLS" writes them, as does vivace.tables.write_tables(model, folder) in Python'
             )
             raise ModelFileError(msg)
 
@@ -82,18 +82,23 @@ class Run:
         ModelFileError
             The file is not a CSV table, or a column of the layout is missing.
         """
-        if not self.has(table):
-            return None
-        from pandas import read_csv  # slow to import
+        return read_table(self.folder, table)
 
-        path = self.folder / TABLES / table.file
-        try:
-            content = read_csv(path, index_col=0)
-        except (OSError, ValueError) as error:
-            msg = f'"{path}" cannot be read as a table ({error})'
-            raise ModelFileError(msg) from error
-        missing = [c for c in table.columns if c not in content.columns]
-        if missing:
-            msg = f'"{path}" lacks the column "{missing[0]}"; it has: {", ".join(content.columns)}'
-            raise ModelFileError(msg)
-        return content
+
+def read_table(run: Path, table: Table) -> pd.DataFrame | None:
+    """As :meth:`Run.table`, of a folder that may hold no more than a model."""
+    path = run / TABLES / table.file
+    if not path.is_file():
+        return None
+    from pandas import read_csv  # slow to import
+
+    try:
+        content = read_csv(path, index_col=0)
+    except (OSError, ValueError) as error:
+        msg = f'"{path}" cannot be read as a table ({error})'
+        raise ModelFileError(msg) from error
+    missing = [c for c in table.columns if c not in content.columns]
+    if missing:
+        msg = f'"{path}" lacks the column "{missing[0]}"; it has: {", ".join(content.columns)}'
+        raise ModelFileError(msg)
+    return content

@@ -56,6 +56,16 @@ def check_new_run(out: Path, *, overwrite: bool) -> None:
         msg = f'"{out}" holds a run already; name another folder with --out, or add --overwrite'
         raise InvalidArgumentError(msg)
     check_place(out)
+    try:  # what the rights say is not always true
+        tempfile.TemporaryDirectory(dir=nearest_folder(out), prefix=f".{out.name}.").cleanup()
+    except OSError as error:
+        msg = f'"{out}" cannot be written: {error.strerror}'
+        raise InvalidArgumentError(msg) from error
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder that something is or will be in, or the first one above that is there."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
 @contextmanager

@@ -33,6 +33,13 @@ class SimulatesCounts(Protocol):
         """Counts, (n, G)."""
 
 
+class Denoises(Protocol):
+    """A model that says what it believes the expression of each cell to be: all of cells do."""
+
+    def get_normalized_expression(self, adata: Any = None, **which: Any) -> pd.DataFrame:
+        """Expression, (n, G)."""
+
+
 def latent_means(model: BaseModel, adata: Any = None, **which: Any) -> dict[str, np.ndarray]:
     """Latent means of cells, (n, L), in each latent space of the model, by its name."""
     asked = cast("HasLatent", model)

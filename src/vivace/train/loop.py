@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,19 +16,25 @@ from vivace._ranks import ALONE, Ranks, minibatches_divided
 from vivace._settings import own_session, seeded
 from vivace.errors import TrainingError, VivaceError
 from vivace.modules.base import BaseModule, LossOutput, to_device
+from vivace.train.callbacks import NOBODY, Callback, Told
 from vivace.train.checkpoint import Progress, Timer, load_checkpoint, save_checkpoint
 from vivace.train.cuda import CapturedStep
+from vivace.train.exchange import Exchange, exchanging
 from vivace.train.history import EpochMetrics, History
 from vivace.train.monitor import check_monitor, check_needs_none_held_out
 from vivace.train.norms import batch_norm_momentum, norms_over_all_parts
-from vivace.train.optimizer import forget_gradients, make_optimizer, take_step
+from vivace.train.optimizer import forget_gradients, limit_gradients, make_optimizer, take_step
 from vivace.train.options import TrainOptions
 from vivace.train.precision import autocast, warn_of_slow_precision
 from vivace.train.progress import Show, progress_bar
-from vivace.train.ranks import Exchange, begin, join, left_on_error, seed_draws
+from vivace.train.ranks import begin, join, left_on_error, seed_draws
 from vivace.train.result import TrainResult
 from vivace.train.schedule import FACTORS, reduction
 from vivace.train.stopping import BestSoFar, Interrupt
+from vivace.train.thinning import cells_thinned
+
+Keep = Callable[[int, int, EpochMetrics], None]
+"""Writes a checkpoint: of an epoch, the steps done of it, and its sums so far."""
 
 
 class Batches(Protocol):
@@ -59,6 +65,7 @@ def fit(
     history: History | None = None,
     progress: bool = False,
     alone: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train a module, together with the other processes that a launcher has started.
 
@@ -86,6 +93,8 @@ def fit(
         Show a progress bar if the terminal is one.
     alone
         Train by this process only, whatever a launcher says of others.
+    callbacks
+        Told of steps and epochs, see :class:`vivace.train.Callback`.
 
     Returns
     -------
@@ -98,7 +107,8 @@ def fit(
         has ended.
     InvalidArgumentError
         If early stopping lacks held-out cells, or watches a column that no epoch will have; if the
-        processes do not meet, have other data or options, or are too many for a minibatch.
+        module cannot thin cells as the options want; if the processes do not meet, have other data or
+        options, or are too many for a minibatch.
     """
     if validation is None:
         check_needs_none_held_out(options)
@@ -113,8 +123,15 @@ def fit(
     optimizer = make_optimizer(module, options)
     state = Progress(0, History() if history is None else history, BestSoFar())
     stopped = "finished"
-    momentum = batch_norm_momentum(module, options.batch_norm_momentum)
-    with left_on_error(ranks), momentum, seeded(seed), Interrupt(ranks) as interrupt:
+    told = Told(callbacks if ranks.writes else ())
+    with (
+        told,
+        left_on_error(ranks),
+        batch_norm_momentum(module, options.batch_norm_momentum),
+        cells_thinned(module, options.thinned_share),
+        seeded(seed),
+        Interrupt(ranks) as interrupt,
+    ):
         if resume is not None:
             state = load_checkpoint(resume, module, optimizer, options)
         start, history, best = state.next_epoch, state.history, state.best
@@ -122,15 +139,21 @@ def fit(
         done = (start, state.steps_done)
         facts = {"seed": seed, "loss_kwargs": loss_kwargs, "epochs and steps done": done}
         train, validation = begin(ranks, module, train, validation, options, facts)
+        told.start({"options": asdict(options), "seed": seed, "n_train": train.n_obs})
 
         def keep(epoch: int, steps_done: int = 0, metrics: EpochMetrics | None = None) -> None:
             if checkpoint is not None and ranks.writes:
                 now = Progress(epoch, history, best, steps_done, metrics)
                 save_checkpoint(checkpoint, module, optimizer, now, options)
 
-        trainer = Trainer(module, train, optimizer, options, loss_kwargs, interrupt, ranks, seed)
-        with progress_bar(options.max_epochs, start, show=progress and ranks.writes) as show:
-            trainer.keep, trainer.show = keep, show
+        trainer = Trainer(
+            module, train, optimizer, options, loss_kwargs, interrupt, ranks, seed, told
+        )
+        with (
+            exchanging(ranks, optimizer) as exchange,
+            progress_bar(options.max_epochs, start, show=progress and ranks.writes) as show,
+        ):
+            trainer.hear(keep, show, exchange)
             for epoch in range(start, options.max_epochs):
                 watched = history.since(n_before, options.lr_scheduler_metric)
                 trainer.lr_share = reduction(options, epoch, watched)
@@ -141,6 +164,7 @@ def fit(
                 if validation is not None and (epoch + 1) % options.check_val_every_n_epoch == 0:
                     metrics |= trainer.evaluate(validation, metrics["kl_weight"])
                 history.add(n_before + epoch, metrics)
+                told.epoch(n_before + epoch, metrics)
                 best.update(metrics.get(options.early_stopping_monitor), epoch, module, options)
                 show(epoch + 1, metrics)
                 if (epoch + 1) % options.checkpoint_every_n_epochs == 0:
@@ -148,17 +172,27 @@ def fit(
                 if best.is_stale(epoch, options):
                     stopped = "early stopping"
                     break
+    seconds = time.perf_counter() - started
+    return told.end(ended(module, options, history, best, n_before, stopped, seconds))
+
+
+def ended(
+    module: BaseModule,
+    options: TrainOptions,
+    history: History,
+    best: BestSoFar,
+    n_before: int,
+    stopped: str,
+    seconds: float,
+) -> TrainResult:
+    """Put the weights in that training ends with, and say how it went."""
     wants_best = options.keep_best or stopped != "finished"
-    if wants_best and best.weights is not None:
+    has_best = wants_best and best.weights is not None
+    if has_best:
         module.load_state_dict(best.weights)
     module.eval()
-    return TrainResult(
-        history=history,
-        stopped=stopped,
-        epochs=history.n_epochs,
-        best_epoch=n_before + best.epoch if wants_best and best.weights is not None else None,
-        seconds=time.perf_counter() - started,
-    )
+    best_epoch = n_before + best.epoch if has_best else None
+    return TrainResult(history, stopped, history.n_epochs, best_epoch, seconds)
 
 
 @dataclass
@@ -173,8 +207,9 @@ class Trainer:
     interrupt: Interrupt
     ranks: Ranks = ALONE
     seed: int = 0
+    told: Told = NOBODY
     last_finite: float = math.nan
-    keep: Callable[[int, int, EpochMetrics], None] | None = None
+    keep: Keep | None = None
     show: Show | None = None
     exchange: Exchange | None = field(init=False, default=None)
     lr_share: float = field(init=False, default=1.0)
@@ -185,9 +220,12 @@ class Trainer:
         self.timer = Timer(every if self.ranks.writes else None)
         self.n_steps = self.options.max_epochs * len(self.batches)
         self.captured = CapturedStep(self) if self.options.cuda_graphs else None
-        if self.ranks.size > 1:
-            trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-            self.exchange = Exchange(self.ranks, trained)
+
+    def hear(self, keep: Keep, show: Show, exchange: Exchange | None) -> None:
+        """Tell these of every step; and take the steps of one of several processes."""
+        self.keep, self.show, self.exchange = keep, show, exchange
+        if exchange is not None:
+            self.ranks, self.optimizer = exchange.ranks, exchange.optimizer
 
     @property
     def stopping(self) -> bool:
@@ -210,6 +248,8 @@ class Trainer:
             with norms_over_all_parts(self.module), minibatches_divided(self.ranks):
                 return self._pass(epoch, done, metrics or EpochMetrics())
         except (VivaceError, KeyboardInterrupt):
+            if self.exchange is not None:
+                self.exchange.close()  # what this process puts back is not for others
             for tensor, value in zip(self._state(), good, strict=True):
                 tensor.detach().copy_(value)
             self.module.eval()
@@ -233,6 +273,7 @@ class Trainer:
             elif self.device.type == "cpu":  # elsewhere looking would wait for the device
                 self._check_finite(losses.loss.item(), epoch, step)
             metrics.add(losses)
+            self.told.step(step + 1, losses)
             if self.show is not None:
                 self.show((step + 1) / len(self.batches), None)
             due = self.timer.is_due() if self.exchange is None else self.exchange.due
@@ -270,8 +311,11 @@ class Trainer:
         else:
             self.exchange.backward(losses.loss, self.interrupt.requested, self.timer.is_due())
         if self.options.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options.max_grad_norm)
+            in_parts = self.ranks.memory is not None
+            limit_gradients(self.optimizer, self.options.max_grad_norm, in_parts)
         take_step(self.optimizer)
+        if self.exchange is not None:
+            self.exchange.end()
         return losses
 
     @torch.inference_mode()

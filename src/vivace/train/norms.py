@@ -93,8 +93,10 @@ class _Normalise(torch.autograd.Function):
             [len(mean), len(mean), 1], dim=1
         )
         n = sizes.sum()
-        mean = (sizes * means).sum(0) / n
-        variance = (sizes * (variances + (means - mean).square())).sum(0) / n
+        share = (sizes / n).t()
+        mean = (share @ means)[0]
+        apart = means - mean
+        variance = (share @ torch.addcmul(variances, apart, apart))[0]
         scale = (variance + eps).rsqrt()
         standard = (x - mean) * scale
         ctx.save_for_backward(standard, weight * scale, n)
@@ -107,5 +109,5 @@ class _Normalise(torch.autograd.Function):
         gradient = gradients[0]
         of_bias, of_weight = gradient.sum(0), (gradient * standard).sum(0)
         mean_of_bias, mean_of_weight = add_up(torch.stack([of_bias, of_weight])) / n
-        of_x = scale * (gradient - mean_of_bias - standard * mean_of_weight)
+        of_x = scale * torch.addcmul(gradient - mean_of_bias, standard, mean_of_weight, value=-1)
         return of_x, of_weight, of_bias, None

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from vivace import _hooks
+from vivace._ranks import add_up
 from vivace.modules.base import BaseModule
 from vivace.train.options import TrainOptions
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What Adam keeps of the gradients of each parameter."""
 
 
 def make_optimizer(module: BaseModule, options: TrainOptions) -> torch.optim.Optimizer:
@@ -61,3 +66,36 @@ def take_step(optimizer: torch.optim.Optimizer) -> None:
             maximize=False,
             decoupled_weight_decay=group["decoupled_weight_decay"],
         )
+
+
+def trained_by(optimizer: torch.optim.Optimizer) -> list[Any]:
+    """All parameters of an optimizer."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def ready_state(optimizer: torch.optim.Optimizer) -> None:
+    """Make the moments that the first step of a fused Adam makes, where there are none."""
+    for parameter in trained_by(optimizer):
+        state = optimizer.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state.update({name: torch.zeros_like(parameter.detach()) for name in MOMENTS})
+
+
+def limit_gradients(optimizer: torch.optim.Optimizer, largest: float, parts: bool) -> None:
+    """``clip_grad_norm_`` of an optimizer's parameters, which may be the parts of one process.
+
+    Parameters
+    ----------
+    optimizer
+        Of the parameters.
+    largest
+        Norm of all gradients together, > 0.
+    parts
+        Whether other processes have the rest.
+    """
+    parameters = [p for p in trained_by(optimizer) if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    if parts:
+        norm = add_up(norm.square()).sqrt()
+    nn.utils.clip_grads_with_norm_(parameters, largest, norm)

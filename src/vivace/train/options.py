@@ -47,6 +47,11 @@ class TrainOptions:
     batch_norm_momentum
         Share of the running statistics that batch norms take from each minibatch, in (0, 1]; None for
         the network's own, 0.01.
+    thinned_share
+        Share of the training cells, chosen anew at every step, of which the encoder sees fewer counts than
+        there are: thinned to a total that is log-uniform between 10 and the cell's own. All counts are
+        explained as ever. Shallow cells then embed more like deep ones of their kind. For SCVI and
+        JointEmbeddingSCVI on whole counts; 0 elsewhere.
     n_epochs_kl_warmup
         Epochs over which the weight of the KL term rises from ``min_kl_weight`` to
         ``max_kl_weight``; None or 0 for none.
@@ -109,6 +114,7 @@ class TrainOptions:
     eps: float = 0.01
     max_grad_norm: float | None = None
     batch_norm_momentum: float | None = None
+    thinned_share: float = 0.0
     n_epochs_kl_warmup: int | None = None
     n_steps_kl_warmup: int | None = None
     kl_warmup_fraction: float = 0.0

@@ -1,4 +1,4 @@
-"""Training by several processes: how they find each other, agree, and put their gradients together.
+"""Training by several processes: how they find each other, and agree before the first step.
 
 Somebody else starts them (``torchrun``, a cluster's scheduler) and torch.distributed carries what they
 say. All of them have the same cells, options and weights and take the same steps, each on its part of
@@ -8,9 +8,9 @@ every minibatch; no process does anything for which the others do not know the r
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from vivace._ranks import ALONE, Ranks, add_up, together
+from vivace._ranks import ALONE, Ranks, together
 from vivace.errors import InvalidArgumentError, MissingDependencyError, TrainingError
 from vivace.train.options import TrainOptions
 
@@ -277,63 +277,3 @@ def left_on_error(ranks: Ranks) -> Iterator[None]:
     except BaseException:
         leave(ranks)
         raise
-
-
-# every step -------------------------------------------------------------------------------------
-
-
-@dataclass
-class Exchange:
-    """Puts the gradients of all processes together, and with them what all must know of a step.
-
-    One tensor goes round: all gradients, the loss, whether somebody wants to stop, and which parameters
-    have a gradient at all.
-
-    Attributes
-    ----------
-    ranks
-        The processes.
-    parameters
-        Those that are trained.
-    loss
-        Of the whole last minibatch.
-    stop, due
-        Whether training ends after it, and whether a checkpoint is due, on all processes alike.
-    """
-
-    ranks: Ranks
-    parameters: Sequence[nn.Parameter]
-    loss: float = float("nan")
-    stop: bool = False
-    due: bool = False
-    _flat: torch.Tensor = field(init=False)
-
-    def __post_init__(self):
-        like = self.parameters[0]
-        self._sizes = [p.numel() for p in self.parameters]
-        self._flat = like.new_empty(sum(self._sizes) + 3 + len(self._sizes), requires_grad=False)
-
-    def backward(self, loss: torch.Tensor, stop: bool = False, due: bool = False) -> None:
-        """``loss.backward()`` of the whole minibatch, whose part has this loss; a collective call."""
-        share = loss / self.ranks.size
-        share.backward()
-        self._put_together(share.detach(), (stop, due))
-
-    @torch.no_grad()
-    def _put_together(self, share: torch.Tensor, wishes: tuple[bool, bool]) -> None:
-        grads = [p.grad for p in self.parameters]
-        facts = [float(fact) for fact in (*wishes, *(g is not None for g in grads))]
-        pieces = [
-            p.new_zeros(n) if g is None else g.reshape(-1).to(self._flat)
-            for p, g, n in zip(self.parameters, grads, self._sizes, strict=True)
-        ]
-        torch.cat(
-            [*pieces, share.reshape(1).to(self._flat), self._flat.new_tensor(facts)], out=self._flat
-        )
-        add_up(self._flat)
-        n = sum(self._sizes)
-        self.loss, stop, due, *have = self._flat[n:].tolist()
-        self.stop, self.due = stop > 0, due > 0
-        parts = self._flat[:n].split(self._sizes)
-        for parameter, has, part in zip(self.parameters, have, parts, strict=True):
-            parameter.grad = part.view_as(parameter).to(parameter.dtype) if has else None

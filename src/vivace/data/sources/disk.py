@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from scipy import sparse
 
 from vivace.data.gather import gather_rows
 from vivace.data.sources.protocol import Layout, Rows, Source
 from vivace.data.sources.stored import Place, Stored, as_csr
 from vivace.errors import InvalidDataError
 
-VALUES_HELD = 1 << 23
-"""Stored values of a pool: 64 MB."""
-VALUES_AT_ONCE = 1 << 21
-"""Stored values of one read, before genes are chosen: 16 MB."""
-POOL = (1 << 10, 1 << 16)
+VALUES_HELD = 1 << 24
+"""Stored values of a pool: 128 MB."""
+VALUES_AT_ONCE = 1 << 20
+"""Stored values of one read, before genes are chosen: 8 MB; what is much larger is no longer in the
+cache when it is looked at, and comes from new pages of memory every time."""
+CHUNKS_AT_ONCE = 8
+"""At least, where the order of a file is followed: the first and the last are decoded twice."""
+POOL = (1 << 10, 1 << 17)
 """Rows of a pool, at least and at most."""
 BLOCK = (64, 1024)
 """Neighbouring rows that are read together, at least and at most; larger where chunks are."""
-BLOCKS_IN_POOL = 64
-"""At least: a minibatch of a sorted file is as mixed as its pool is."""
 GAP = 16
 """Rows that nobody wants between two that are, which are read along as that costs less than to begin
 anew; as many as a chunk has, which would be decoded again."""
@@ -119,22 +119,23 @@ class DiskSource:
         return int(self._starts[-1]), self.parts[0].n_columns
 
     def read(self, rows: np.ndarray) -> Rows:
+        if are_rising(rows):
+            return self.read_in_order(rows)
         wanted, back = np.unique(np.asarray(rows), return_inverse=True)
-        found = self.read_in_order(wanted)
-        return found if np.array_equal(rows, wanted) else take(found, back)
+        return take(self.read_in_order(wanted), back)
 
     def read_in_order(self, rows: np.ndarray) -> Rows:
         """Rows in rising order, none twice."""
         cuts = np.searchsorted(rows, self._starts)
-        found = [
+        pieces = (
             piece
             for part, first, start, stop in zip(
                 self.parts, self._starts[:-1], cuts[:-1], cuts[1:], strict=True
             )
             if stop > start
             for piece in part.read(rows[start:stop] - first)
-        ]
-        return joined(found, self.shape[1], dense=self.dense)
+        )
+        return joined(pieces, (len(rows), self.shape[1]), dense=self.dense)
 
     def values(self) -> Iterator[np.ndarray]:
         """Stored values as float32, in pieces."""
@@ -186,8 +187,10 @@ def layout_of(parts: Sequence[Part]) -> Layout:
     """How rows of these files are best read: whole chunks, and many places in a pool of bounded size."""
     held = max(min(part.stored.per_row, part.n_columns) for part in parts)
     pool = clipped_power(VALUES_HELD / max(held, 1), POOL)
-    block = clipped_power(max(part.stored.chunk for part in parts), BLOCK)
-    return Layout(min(block, pool // BLOCKS_IN_POOL), pool)
+    chunk = max(part.stored.chunk for part in parts)
+    read = max(part.stored.per_row for part in parts)
+    stretch = max(int(VALUES_AT_ONCE / max(read, 1)), CHUNKS_AT_ONCE * chunk)
+    return Layout.mixed(clipped_power(chunk, BLOCK), pool, stretch)
 
 
 def clipped_power(value: float, limits: tuple[int, int]) -> int:
@@ -200,6 +203,11 @@ def clipped_power(value: float, limits: tuple[int, int]) -> int:
     """
     low, high = limits
     return min(max(1 << (max(int(value), 1).bit_length() - 1), low), high)
+
+
+def are_rising(rows: np.ndarray) -> bool:
+    """Whether rows are in the order of the file, none twice."""
+    return bool((np.diff(rows) > 0).all())
 
 
 def spans(rows: np.ndarray, most: int, gap: int = GAP) -> Iterator[tuple[int, int]]:
@@ -230,26 +238,42 @@ def take(rows: Rows, positions: np.ndarray) -> Rows:
     return Rows(shape, *gather_rows(rows.data, rows.indices, rows.indptr, positions))
 
 
-def joined(pieces: list[Rows], n_columns: int, *, dense: bool) -> Rows:
-    """Rows one after the other; dense only where all sources are."""
-    shape = (sum(piece.shape[0] for piece in pieces), n_columns)
+def joined(pieces: Iterable[Rows], shape: tuple[int, int], *, dense: bool) -> Rows:
+    """Rows one after the other, each piece let go when the next is read; dense only where all are."""
     if dense:
-        blocks = [piece.dense for piece in pieces if piece.dense is not None]
-        return Rows(shape, dense=np.concatenate([np.empty((0, n_columns), np.float32), *blocks]))
-    found = [piece if piece.dense is None else as_csr(piece.dense) for piece in pieces]
-    if len(found) == 1:
-        return found[0]
-    counts = [np.diff(piece.indptr) for piece in found if piece.indptr is not None]
-    indptr = np.concatenate([[0], np.cumsum(np.concatenate([np.empty(0, int), *counts]))])
-    if indptr[-1] > np.iinfo(np.int32).max:
-        msg = f"{shape[0]} cells with {indptr[-1]} values do not fit into one answer; ask for fewer"
-        raise InvalidDataError(msg)
-    empty = sparse.csr_array((0, n_columns), dtype=np.float32)
-    data = [piece.data for piece in found if piece.data is not None]
-    indices = [piece.indices for piece in found if piece.indices is not None]
-    return Rows(
-        shape,
-        np.concatenate([empty.data, *data]),
-        np.concatenate([empty.indices, *indices]),
-        indptr.astype(np.int32),
-    )
+        return Rows(shape, dense=under_each_other(pieces, shape))
+    data, indices = np.empty(0, np.float32), np.empty(0, np.int32)
+    indptr, done, alone = np.zeros(shape[0] + 1, np.int32), 0, None
+    for piece in pieces:
+        found = piece if piece.dense is None else as_csr(piece.dense)
+        if found.shape[0] == shape[0]:
+            alone = found
+            continue
+        assert found.indptr is not None
+        before = int(indptr[done])
+        if before + int(found.indptr[-1]) > np.iinfo(np.int32).max:
+            msg = f"{shape[0]} cells hold too many values for one answer; ask for fewer"
+            raise InvalidDataError(msg)
+        indptr[done + 1 : done + found.shape[0] + 1] = found.indptr[1:] + before
+        append(data, found.data)
+        append(indices, found.indices)
+        done += found.shape[0]
+    return Rows(shape, data, indices, indptr) if alone is None else alone
+
+
+def under_each_other(pieces: Iterable[Rows], shape: tuple[int, int]) -> np.ndarray:
+    """Dense rows as one array."""
+    whole, done = np.empty(shape, np.float32), 0
+    for piece in pieces:
+        assert piece.dense is not None
+        whole[done : done + piece.shape[0]] = piece.dense
+        done += piece.shape[0]
+    return whole
+
+
+def append(array: np.ndarray, values: np.ndarray | None) -> None:
+    """Make an array longer where it lies: of a large one the system moves pages, and copies nothing."""
+    assert values is not None
+    n = len(array)
+    array.resize(n + len(values), refcheck=False)
+    array[n:] = values

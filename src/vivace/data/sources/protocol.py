@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,11 @@ class Rows:
     dense: np.ndarray | None = None
 
 
+BLOCKS_IN_POOL = 512
+"""At least. How many cells of each study a minibatch of a sorted file has varies more than in memory, by
+a factor of 1 + size of the minibatch / blocks of its pool: 1.25 for 128 cells."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How rows are best read from a disk.
@@ -30,10 +35,31 @@ class Layout:
         Neighbouring rows that are read together.
     pool
         Rows that are held in memory while minibatches are made of them.
+    stretch
+        Neighbouring rows that are read together where the order of the file is followed.
     """
 
     block: int
     pool: int
+    stretch: int = 1
+
+    @classmethod
+    def mixed(cls, block: int, pool: int, stretch: int = 1) -> Layout:
+        """Blocks that are no larger than minibatches need to be mixed; single rows in a small pool.
+
+        Examples
+        --------
+        >>> Layout.mixed(64, 1 << 16).block, Layout.mixed(64, 1024).block
+        (64, 2)
+        """
+        return cls(max(min(block, pool // BLOCKS_IN_POOL), 1), pool, min(stretch, pool))
+
+    @classmethod
+    def of_all(cls, layouts: Sequence[Layout]) -> Layout:
+        """Of several matrices whose rows are read side by side: whole blocks of each."""
+        pool = min(each.pool for each in layouts)
+        blocks, stretches = zip(*((each.block, each.stretch) for each in layouts), strict=True)
+        return cls.mixed(max(blocks), pool, max(stretches))
 
 
 class Source(Protocol):
