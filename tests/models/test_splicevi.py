@@ -259,7 +259,7 @@ def test_shapes_and_ranges_of_answers(model: SPLICEVI):
     assert model.get_library_size_factors(indices=[3])["expression"].shape == (1,)
     expression = model.get_normalized_expression(indices=[1, 2])
     assert expression.shape == (2, 30)
-    np.testing.assert_allclose(expression.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(expression.sum(axis=1), 1, rtol=1e-5)
     torch.manual_seed(0)
     several = model.get_normalized_splicing(n_samples=3, return_mean=False, indices=[0, 5])
     assert several.shape == (3, 2, model.n_junctions)
@@ -270,7 +270,7 @@ def test_shapes_and_ranges_of_answers(model: SPLICEVI):
     chosen = list(model.junction_names[[4, 2]])
     found = model.get_normalized_splicing(junction_list=chosen)
     assert list(found.columns) == chosen
-    assert ((found >= 0) & (found <= 1)).all(None)
+    assert ((found >= 0) & (found <= 1)).all(axis=None)
     with pytest.raises(InvalidArgumentError, match="modality"):
         model.get_latent_representation(modality="both")
     assert model.get_elbo(return_mean=False).shape == (150,)

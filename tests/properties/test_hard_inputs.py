@@ -73,7 +73,7 @@ def fifty_steps(name: str, data: Any, log_theta: float | None = None) -> None:
             with torch.no_grad():
                 model.module.px_r.fill_(log_theta)
         model.train(**{**case.train, **STEPS})
-    assert np.isfinite(model.history["train_loss"]).all(None)
+    assert np.isfinite(model.history["train_loss"]).all(axis=None)
     assert all(torch.isfinite(p).all() for p in model.module.parameters())
     assert np.isfinite(case.latent(model)).all()
 

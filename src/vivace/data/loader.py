@@ -87,11 +87,15 @@ class Loader:
     def _read_ahead(self, rows: Iterator[np.ndarray]) -> Iterator[Minibatch]:
         """The tensors of rows, those of a pool read together."""
         several = groups(rows, self.n_pooled())
-        for held, each in self._in_pools(several) if self.shuffle else ahead(self._in_pools(several)):
+        for held, each in (
+            self._in_pools(several) if self.shuffle else ahead(self._in_pools(several))
+        ):
             yield from map(held.minibatch, each)
             del held  # before the next ones are read
 
-    def _in_pools(self, several: Iterator[list[np.ndarray]]) -> Iterator[tuple[Cells, list[np.ndarray]]]:
+    def _in_pools(
+        self, several: Iterator[list[np.ndarray]]
+    ) -> Iterator[tuple[Cells, list[np.ndarray]]]:
         return ((self.cells.held(np.concatenate(rows)), rows) for rows in several)
 
     def n_pooled(self) -> int:

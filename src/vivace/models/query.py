@@ -16,7 +16,7 @@ from scipy import sparse
 
 from vivace.data.cells import layer_of
 from vivace.data.checks import check_object
-from vivace.data.matrices import as_matrix, find_matrix, layer_names, read_matrix
+from vivace.data.matrices import as_matrix, find_matrix, read_matrix
 from vivace.data.schema import Field, Schema
 from vivace.data.setup import categorical_field
 from vivace.data.sources import on_disk, open_source
@@ -291,11 +291,15 @@ def _reorder(adata: Any, wanted: pd.Index, positions: np.ndarray) -> None:
         unknown = np.full((1, *values.shape[1:]), np.nan)
         return np.concatenate([np.asarray(values), unknown])[padded]
 
+    x = chosen(adata.X)
+    layers = {  # anndata lists X among them, as None, from 0.13 on
+        name: x if name is None else chosen(value) for name, value in adata.layers.items()
+    }
     adata._init_as_actual(  # the only way in which anndata lets an object get genes
-        X=chosen(adata.X),
+        X=x,
         obs=adata.obs.copy(),
         var=adata.var.reindex(wanted),
-        layers={name: chosen(adata.layers[name]) for name in layer_names(adata)},
+        layers=layers,
         obsm=dict(adata.obsm),
         obsp=dict(adata.obsp),
         varm={key: of_genes(value) for key, value in adata.varm.items()},
