@@ -26,6 +26,7 @@ from scipy import sparse
 import vivace
 from boosting import boosted
 from vivace import metrics
+from vivace._mudata import columns_stay
 from vivace.errors import VivaceWarning
 from vivace.kernels import csr_tensor
 from vivace.metrics.imputation import (
@@ -207,7 +208,7 @@ def paired(counts: sparse.csr_matrix, codes: np.ndarray, n_genes: int = 500) -> 
         ),
         "splicing": anndata.AnnData(counts, obs.copy(), junctions),
     }
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         return mudata.MuData(parts)
 
 

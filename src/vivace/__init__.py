@@ -11,7 +11,7 @@ from vivace._lazy import first_use
 from vivace.models import HOMES
 
 if TYPE_CHECKING:
-    from vivace import datasets, errors, likelihoods, metrics, modules
+    from vivace import datasets, errors, likelihoods, metrics, modules, spatial
     from vivace._settings import settings
     from vivace.data.collection import open_cells
     from vivace.fits.stability import stability
@@ -32,6 +32,7 @@ _LAZY = {
     "likelihoods": "",
     "metrics": "",
     "modules": "",
+    "spatial": "",
 }
 """Public name to the module that defines it; "" for submodules."""
 
@@ -46,6 +47,7 @@ __all__ = [
     "modules",
     "open_cells",
     "settings",
+    "spatial",
     "stability",
     "tune",
 ]

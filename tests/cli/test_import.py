@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-import mudata
 import pytest
 
 import test_import_splicevi as splicing
 import vivace
 from model_table import CASES
 from test_import_scvi import published
+from vivace._mudata import columns_stay
 from vivace.cli import main
 
 
@@ -39,7 +39,7 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
 def test_splicing_is_imported_with_the_cells_it_was_trained_with(tmp_path, capsys):
     cells = splicing.cells()
     folder, _ = splicing.published(tmp_path / "old", cells)
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         cells.write_h5mu(tmp_path / "cells.h5mu")
     out = tmp_path / "run"
     assert run("import", folder, "--out", out) == 2

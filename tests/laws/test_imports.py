@@ -24,6 +24,7 @@ ALLOWED = {
     "datasets": set(),
     "metrics": {"datasets"},
     "report": {"runs"},
+    "spatial": set(),
     "models": {"analysis", "train", "io", "modules", "data", "likelihoods", "kernels", "nn"},
     "tables": {"models", "runs", "analysis", "data", "metrics"},
     "fits": {"models", "tables", "runs", "data", "io", "metrics", "train"},
@@ -63,7 +64,17 @@ NEVER = {
     "report": {"torch"},
     "runs": {"torch"},
 }
-EXTRAS = {"scanpy", "matplotlib", "openTSNE", "PIL", "umap", "jinja2", "igraph"}
+EXTRAS = {
+    "scanpy",
+    "matplotlib",
+    "openTSNE",
+    "PIL",
+    "umap",
+    "jinja2",
+    "igraph",
+    "spatialdata",
+    "optuna",
+}
 
 
 def imports(path: Path) -> set[tuple[str, bool]]:

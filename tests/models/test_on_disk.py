@@ -19,6 +19,7 @@ from scipy import sparse
 
 import vivace
 from model_table import CASES
+from vivace._mudata import columns_stay
 from vivace.analysis.splicing import collect
 from vivace.data import Cells, Loader, facts
 from vivace.data.schema import read_schema
@@ -198,7 +199,7 @@ def test_splicing_is_learned_from_disk_as_from_memory(
 ):
     case = CASES["SPLICEVI"]
     data = case.data()
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         data.write_h5mu(tmp_path / "cells.h5mu")
         if how == "backed":
             stored = mudata.read_h5mu(tmp_path / "cells.h5mu", backed="r")
@@ -235,7 +236,7 @@ def test_layers_of_splicing_are_checked_block_by_block(
     ratios = sparse.csr_matrix(junctions.X, dtype=np.float32)
     ratios.data[-1] = 17
     junctions.layers["ratios"] = ratios
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         data.write_h5mu(tmp_path / "cells.h5mu")
     stored = vivace.open_cells(tmp_path / "cells.h5mu")
     with pytest.raises(InvalidDataError, match='layer "ratios" is not the reads'):

@@ -25,13 +25,13 @@ from typing import Any
 
 import anndata
 import h5py
-import mudata
 import numpy as np
 import pandas as pd
 import typer
 from scipy import sparse
 
 import vivace
+from vivace._mudata import columns_stay
 from vivace.cli import main
 from vivace.cli.commands import app
 from vivace.cli.fit import FITS
@@ -287,7 +287,7 @@ def make_place(place: Path) -> Path:
     for name, made in variants(cells):
         made.write_h5ad(place / name)
     pairs = vivace.datasets.simulate("splicing", n_cells=40, n_genes=15, n_events=15, observed=0.5)
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         pairs.write_h5mu(place / "pairs.h5mu")
     write_bad_files(place)
     with contextlib.chdir(place):
