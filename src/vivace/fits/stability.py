@@ -36,7 +36,7 @@ from vivace.models.base import BaseModel
 from vivace.models.contrastivevi import ContrastiveVI
 from vivace.models.destvi import DestVI
 from vivace.models.sysvi import SysVI
-from vivace.tables.cells import column_of, drawn_rows
+from vivace.tables.cells import MOST_COMPARED, column_of, drawn_rows
 
 QUESTIONS = (
     "neighbours",
@@ -255,7 +255,7 @@ def make_plan(
         questions=(),
         labels_key=labels_key,
         groupby=groupby,
-        rows=drawn_rows(data.n_obs, 0),
+        rows=drawn_rows(np.arange(data.n_obs), MOST_COMPARED, 0),
         share=share,
     )
     return replace(plan, questions=asked(made, plan, questions))
