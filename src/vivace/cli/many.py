@@ -119,7 +119,7 @@ def run_stability(
                 tell=say,
             )
         write_tables(out, found.tables(), found.verdict)
-    say(f"{found.verdict}\nWrote {out}/tables/")
+    say(f"{found.verdict}\nWrote {out}/tables/\nNext: vivace report {out}")
 
 
 # tune -------------------------------------------------------------------------------------------
