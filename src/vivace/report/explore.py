@@ -216,6 +216,7 @@ def gene_colours(genes: Expression, kept: np.ndarray, order: np.ndarray) -> dict
     n = max(1, int((sizes <= most).sum())) if len(texts) else 0
     return {
         "names": genes.genes[:n],
+        "held": len(genes.genes),
         "unit": genes.unit,
         "levels": levels,
         "values": texts[:n],
