@@ -207,5 +207,6 @@ class PartialEncoder(nn.Module):
         return Network(*(p for layer in layers for p in (layer.weight, layer.bias)))
 
     def _floors(self) -> Floors:
-        hidden, out = self.h_layer["1"], self.h_layer["5"]
+        hidden: Any = self.h_layer["1"]
+        out: Any = self.h_layer["5"]
         return Floors(NORM_EPS, hidden.eps, out.eps)
