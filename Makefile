@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCH ?= metrics
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-newest test-lowest check fix fuzz mutants bench docs package parity clean
+.PHONY: help setup demo test test-newest test-lowest check fix fuzz mutants bench docs package parity reports clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ package:  ## Build wheel and sdist, install each into an empty environment, run 
 
 bench: .venv/.installed  ## Run a benchmark: make bench BENCH="metrics --cells 20000"
 	$(BIN)/python benchmarks/$(firstword $(BENCH)).py $(wordlist 2,99,$(BENCH))
+
+reports: .venv/.installed  ## Reports of all seven models, to be looked at: reports/NAME/report.html
+	$(BIN)/python benchmarks/reports.py $(ARGS)
 
 clean:  ## Remove caches and built pages, not the environment
 	rm -rf docs/_build .pytest_cache .mypy_cache .ruff_cache

@@ -469,6 +469,7 @@ class ContrastiveVAE(BaseModule):
         inference_outputs: Populations,
         generative_outputs: Populations,
         kl_weight: float | torch.Tensor = 1.0,
+        *,
         energy_distance_weight: float = 0.0,
     ) -> LossOutput:
         """Negative evidence lower bound of a pair of a background and a target cell, mean over pairs.
