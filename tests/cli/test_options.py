@@ -14,8 +14,10 @@ import pytest
 from vivace.cli.columns import populations, rows_where
 from vivace.cli.commands import ORDER
 from vivace.cli.fit import FITS
+from vivace.cli.options import from_dataclass
 from vivace.data.columns import text_of
 from vivace.errors import InvalidArgumentError, MissingKeyError
+from vivace.train import TrainOptions
 
 FIT = ("--max-epochs", "1", "--n-top-genes", "0", "--n-hidden", "4", "--n-latent", "2")
 
@@ -229,3 +231,9 @@ def test_two_columns_may_have_a_value_of_one_name():
 def test_words_without_an_equals_sign_are_explained():
     with pytest.raises(InvalidArgumentError, match="COLUMN=VALUE"):
         rows_where(pd.DataFrame({"a": ["x"]}), "a", "target")
+
+
+def test_what_no_device_has_run_is_accepted_and_not_listed():
+    options = from_dataclass(TrainOptions, "Training", only=lambda name: True)
+    hidden = [one.name for one in options if one.annotation.__metadata__[0].hidden]
+    assert hidden == ["cuda_graphs"]

@@ -170,7 +170,7 @@ def _share_between_genes(
 def _poisson(x, rate):
     """Value and gradient by the rate."""
     mu = tl.maximum(rate, NEGLIGIBLE)
-    value = tl.where(x > 0, x * tl.log(mu) - _log_gamma(x + 1.0), 0.0) - mu
+    value = tl.where(x != 0, x * tl.log(mu) - _log_gamma(x + 1.0), 0.0) - mu
     return value, tl.where(rate >= NEGLIGIBLE, x / mu - 1.0, 0.0)
 
 
@@ -182,10 +182,10 @@ def _nb(x, mu, theta):
     mean = theta + mu
     floored = tl.maximum(mu, NEGLIGIBLE)
     gammas = _log_gamma(both) - _log_gamma(theta) - _log_gamma(x + 1.0)
-    value = of_zero + tl.where(x > 0, x * tl.log(floored / mean) + gammas, 0.0)
+    value = of_zero + tl.where(x != 0, x * tl.log(floored / mean) + gammas, 0.0)
     by_mu = tl.where(mu >= NEGLIGIBLE, x / floored, 0.0) - both / mean
     digammas = _digamma(both) - _digamma(theta) - x / mean
-    by_log_theta = theta * (tl.where(x > 0, digammas, 0.0) - _lag(z))
+    by_log_theta = theta * (tl.where(x != 0, digammas, 0.0) - _lag(z))
     return value, by_mu, by_log_theta
 
 

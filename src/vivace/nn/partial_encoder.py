@@ -207,6 +207,6 @@ class PartialEncoder(nn.Module):
         return Network(*(p for layer in layers for p in (layer.weight, layer.bias)))
 
     def _floors(self) -> Floors:
-        norms: Any = [self.h_layer[slot] for slot in ("1", "5")]
-        hidden, out = norms
+        hidden: Any = self.h_layer["1"]
+        out: Any = self.h_layer["5"]
         return Floors(NORM_EPS, hidden.eps, out.eps)
