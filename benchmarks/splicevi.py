@@ -26,6 +26,7 @@ from scipy import sparse
 import vivace
 from boosting import boosted
 from vivace import metrics
+from vivace._mudata import columns_stay
 from vivace.errors import VivaceWarning
 from vivace.kernels import csr_tensor
 from vivace.metrics.imputation import (
@@ -111,7 +112,8 @@ def dense_loss(
     each = lg(counts + alpha) - lg(alpha) - lg(counts + 1)
     ll = ll + (each * mask).sum(1)
     heads = module.z_decoder_expression(z, batch)
-    px = module._count_distribution(heads, torch.log(x.sum(1, keepdim=True) + 1e-6), batch, None)
+    log_library = torch.log(x.sum(1, keepdim=True) + 1e-6)
+    px = module.count_head.distribution(heads, log_library, module.px_r, batch, None)
     kl = ((v + m**2 - 1 - v.log()) / 2).sum(1)
     gap = (qe.mean - mean) ** 2
     penalty = (((v_e + gap) / v_s + (v_s + gap) / v_e) / 2 - 1).sum(1)
@@ -206,7 +208,7 @@ def paired(counts: sparse.csr_matrix, codes: np.ndarray, n_genes: int = 500) -> 
         ),
         "splicing": anndata.AnnData(counts, obs.copy(), junctions),
     }
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay():
         return mudata.MuData(parts)
 
 

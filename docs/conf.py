@@ -64,6 +64,7 @@ html_theme_options = {
     "switcher": {"json_url": "_static/versions.json", "version_match": release},
     "check_switcher": False,
     "primary_sidebar_end": ["version-switcher"],
+    "navbar_persistent": [],  # the search stands in the sidebar
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -84,14 +85,22 @@ def to_pages(app: Sphinx, name: str, source: list[str]) -> None:
     )
 
 
-def not_of_torch(app: Sphinx, kind: str, name: str, member: Any, skip: bool, options: Any) -> bool:
-    """Leave out what a class only inherits from torch."""
+WIRING = {
+    *("bound_options", "cells_type", "compares_groups", "default_train_size", "encoder_module"),
+    *("from_parts", "latent_spaces", "likelihoods", "loss_weights", "module_class", "recipes"),
+    *("simulates_counts", "split_type"),
+}
+"""What models are put together from, which is no question of a user."""
+
+
+def not_for_users(app: Sphinx, kind: str, name: str, member: Any, skip: bool, options: Any) -> bool:
+    """Leave out what a class only inherits from torch, and the wiring of models."""
     home = getattr(member, "__module__", None) or getattr(
         getattr(member, "fget", None), "__module__", ""
     )
-    return skip or home.startswith("torch")
+    return skip or home.startswith("torch") or name in WIRING
 
 
 def setup(app: Sphinx) -> None:
     app.connect("source-read", to_pages)
-    app.connect("autodoc-skip-member", not_of_torch)
+    app.connect("autodoc-skip-member", not_for_users)

@@ -11,9 +11,11 @@ from vivace._lazy import first_use
 from vivace.models import HOMES
 
 if TYPE_CHECKING:
-    from vivace import datasets, errors, likelihoods, metrics, modules
+    from vivace import datasets, errors, likelihoods, metrics, modules, spatial
     from vivace._settings import settings
     from vivace.data.collection import open_cells
+    from vivace.fits.stability import stability
+    from vivace.fits.tune import tune
     from vivace.models import *  # noqa: F403 - the one list of the models stands there
     from vivace.models import import_model, load
 
@@ -23,11 +25,14 @@ _LAZY = {
     "load": "vivace.models.table",
     "open_cells": "vivace.data.collection",
     "settings": "vivace._settings",
+    "stability": "vivace.fits.stability",
+    "tune": "vivace.fits.tune",
     "datasets": "",
     "errors": "",
     "likelihoods": "",
     "metrics": "",
     "modules": "",
+    "spatial": "",
 }
 """Public name to the module that defines it; "" for submodules."""
 
@@ -42,6 +47,9 @@ __all__ = [
     "modules",
     "open_cells",
     "settings",
+    "spatial",
+    "stability",
+    "tune",
 ]
 
 

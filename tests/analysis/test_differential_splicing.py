@@ -30,7 +30,8 @@ def model() -> SPLICEVI:
     reads = np.array([READS[g] for g in group])[:, None]
     usage = np.where(first, share, (1 - share) / others)
     junctions.X = sparse.csr_matrix(usage * reads, dtype="f4")
-    junctions.layers.clear()
+    for layer in filter(None, list(junctions.layers)):
+        del junctions.layers[layer]
     junctions.var["is_first"] = first
     SPLICEVI.setup_mudata(mdata)
     model = SPLICEVI(mdata, n_hidden=8, n_latent=2, splicing_concentration=1.0)

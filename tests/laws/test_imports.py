@@ -18,16 +18,29 @@ ALLOWED = {
     "nn": {"kernels", "likelihoods"},
     "modules": {"kernels", "likelihoods", "nn"},
     "data": {"kernels"},
-    "train": {"modules.base", "likelihoods"},
+    "train": {"modules.base", "likelihoods", "kernels"},
     "analysis": {"modules.base", "likelihoods", "kernels", "data", "metrics", "runs"},
     "io": {"data"},
     "datasets": set(),
     "metrics": {"datasets"},
     "report": {"runs"},
+    "spatial": set(),
     "models": {"analysis", "train", "io", "modules", "data", "likelihoods", "kernels", "nn"},
     "tables": {"models", "runs", "analysis", "data", "metrics"},
+    "fits": {"models", "tables", "runs", "data", "io", "metrics", "train"},
     "cli": {
-        *("analysis", "data", "datasets", "io", "metrics", "models", "report", "runs", "tables"),
+        *(
+            "analysis",
+            "data",
+            "datasets",
+            "fits",
+            "io",
+            "metrics",
+            "models",
+            "report",
+            "runs",
+            "tables",
+        ),
         "train",
     },
 }
@@ -51,7 +64,17 @@ NEVER = {
     "report": {"torch"},
     "runs": {"torch"},
 }
-EXTRAS = {"scanpy", "matplotlib", "umap", "jinja2", "igraph"}
+EXTRAS = {
+    "scanpy",
+    "matplotlib",
+    "openTSNE",
+    "PIL",
+    "umap",
+    "jinja2",
+    "igraph",
+    "spatialdata",
+    "optuna",
+}
 
 
 def imports(path: Path) -> set[tuple[str, bool]]:

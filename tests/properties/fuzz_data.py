@@ -99,7 +99,8 @@ def restored(data: Any, change: Callable[[np.ndarray], Any]) -> Any:
     other = data.copy()
     for part in parts_of(other):
         counts = part.X.toarray() if sparse.issparse(part.X) else np.asarray(part.X)
-        part.layers.clear()
+        for layer in filter(None, list(part.layers)):
+            del part.layers[layer]
         part.X = change(counts)
     return other
 

@@ -56,7 +56,8 @@ def harden(data: Any, hard: str) -> None:
     for part in data.mod.values() if hasattr(data, "mod") else [data]:
         dense = part.X.toarray() if sparse.issparse(part.X) else np.asarray(part.X)
         part.X = sparse.csr_matrix(INPUTS[hard](dense.astype("float32")))
-        part.layers.clear()  # event totals follow from the counts
+        for layer in filter(None, list(part.layers)):  # event totals follow from the counts
+            del part.layers[layer]
 
 
 def fifty_steps(name: str, data: Any, log_theta: float | None = None) -> None:
@@ -72,7 +73,7 @@ def fifty_steps(name: str, data: Any, log_theta: float | None = None) -> None:
             with torch.no_grad():
                 model.module.px_r.fill_(log_theta)
         model.train(**{**case.train, **STEPS})
-    assert np.isfinite(model.history["train_loss"]).all(None)
+    assert np.isfinite(model.history["train_loss"]).all(axis=None)
     assert all(torch.isfinite(p).all() for p in model.module.parameters())
     assert np.isfinite(case.latent(model)).all()
 

@@ -40,7 +40,7 @@ def test_history_is_named_and_per_cell():
         for mode in ("train", "validation"):
             assert list(frames[f"{name}_{mode}"].columns) == [f"{name}_{mode}"]
             assert len(frames[f"{name}_{mode}"]) == 5
-    assert (frames["kl_local_train"] == 1).all(None)
+    assert (frames["kl_local_train"] == 1).all(axis=None)
     elbo = frames["reconstruction_loss_validation"].to_numpy() + 1 + 3 / 12
     assert frames["elbo_validation"].to_numpy() == pytest.approx(elbo)
     assert {"train_loss", "validation_loss", "kl_weight"} <= frames.keys()

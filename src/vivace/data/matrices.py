@@ -83,15 +83,22 @@ def find_matrix(data: Any, layer: str | None, argument: str = "layer") -> Any:
     layer = read_key(argument, layer)
     if layer is None:
         if data.X is None:
-            named = ", ".join(f'{argument}="{name}"' for name in [*data.layers, *_raw_of(data)])
+            named = ", ".join(
+                f'{argument}="{name}"' for name in [*layer_names(data), *_raw_of(data)]
+            )
             msg = f"adata.X is empty; name the {argument} that holds the counts ({named or 'there is none'})"
             raise InvalidDataError(msg)
         return data.X
     if layer in data.layers:
         return data.layers[layer]
     if layer not in _raw_of(data):
-        raise missing_key(argument, layer, "adata.layers", [*data.layers.keys(), *_raw_of(data)])
+        raise missing_key(argument, layer, "adata.layers", [*layer_names(data), *_raw_of(data)])
     return _raw_matrix(data)
+
+
+def layer_names(data: Any) -> list[str]:
+    """Layers that have a name: anndata lists ``X`` among them, without one, from 0.13 on."""
+    return [name for name in data.layers if name is not None]
 
 
 def name_of(layer: str | None) -> str:
@@ -173,7 +180,9 @@ def _check_logged(facts: Facts, where: str) -> None:
 
 
 def _warn_of_fractions(data: Any, layer: str | None, where: str) -> None:
-    found = [f'layer="{name}"' for name in data.layers if name != layer and _is_whole(data, name)]
+    found = [
+        f'layer="{name}"' for name in layer_names(data) if name != layer and _is_whole(data, name)
+    ]
     if layer is not None and data.X is not None and _is_whole(data, None):
         found.append("layer=None")
     if layer != RAW and _raw_of(data) and _is_whole(data, RAW):

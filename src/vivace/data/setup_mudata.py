@@ -16,6 +16,7 @@ from vivace.data.matrices import (
     ROWS_AT_ONCE,
     as_matrix,
     find_matrix,
+    layer_names,
     name_of,
     read_matrix,
     row_totals,
@@ -321,7 +322,7 @@ def _given_or_there(
     if layer is None:
         return next((name for name in usual if name in junctions.layers), None)
     if layer not in junctions.layers:
-        raise missing_key(argument, layer, "splicing.layers", junctions.layers)
+        raise missing_key(argument, layer, "splicing.layers", layer_names(junctions))
     return layer
 
 

@@ -94,6 +94,8 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "pandas._libs.internals._unpickle_block": rebuild_arrays.Block,
     "pandas.core.internals.managers.BlockManager": rebuild_arrays.Blocks,
     "pandas.core.frame.DataFrame": rebuild_arrays.frame,
+    "pandas.StringDtype": rebuild_arrays.text_type,
+    "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked": rebuild_arrays.texts,
     "torch._utils._rebuild_tensor_v2": rebuild_tensors.tensor,
     "torch._utils._rebuild_parameter": rebuild_tensors.parameter,
     "torch.Size": tuple,
@@ -106,6 +108,7 @@ WORDS = {
     "builtins.list",
     "numpy.ndarray",
     *rebuild_arrays.INDEX_TYPES,
+    rebuild_arrays.TEXTS,
     *STORAGE_TYPES,
 }
 """Names that only occur as arguments."""
@@ -117,10 +120,18 @@ RENAMED = {
 }
 """Modules that other versions call differently."""
 
+SHORT = {
+    "pandas.DataFrame": "pandas.core.frame.DataFrame",
+    "pandas.Index": "pandas.core.indexes.base.Index",
+    "pandas.RangeIndex": "pandas.core.indexes.range.RangeIndex",
+}
+"""Names by which pandas 3 calls what earlier versions call in full."""
+
 
 def known_name(module: str, name: str) -> Name | None:
     """The name, if something stands for it."""
     full = f"{RENAMED.get(module, module)}.{name}"
+    full = SHORT.get(full, full)
     return Name(full) if full in BUILDERS or full in WORDS else None
 
 

@@ -104,6 +104,23 @@ INDEX_TYPES = (
 )
 
 
+TEXTS = "pandas.arrays.StringArray"
+"""How pandas 3 keeps text: an array of objects and its type."""
+
+
+def text_type(*described: Any) -> None:
+    """Of an array of text; the values say all of it."""
+
+
+def texts(kind: Any, checksum: Any, nothing: Any, *, state: Any) -> np.ndarray:
+    """Values of an array of text, which may be missing."""
+    if getattr(kind, "name", "") != TEXTS:
+        msg = "an array of pandas is none of text"
+        raise TypeError(msg)
+    _, values, *_ = state
+    return _of_axes(values, 1)
+
+
 def index(kind: Any, parts: Any) -> pd.Index:
     """Labels of an axis of a table."""
     name = parts.get("name")
@@ -142,7 +159,7 @@ def frame(*, state: Any) -> pd.DataFrame:
         raise TypeError(msg)
     columns: dict[int, np.ndarray] = {}
     for block in content.blocks:
-        values = _of_axes(block.values, 2)
+        values = _by_column(block.values)
         columns.update(zip(_places(block.places, len(names)), values, strict=True))
     if len(columns) != len(names) or any(len(c) != len(rows) for c in columns.values()):
         msg = "a table has not the columns or rows that its labels say"
@@ -155,6 +172,12 @@ def _places(places: Any, n: int) -> list[int]:
     if isinstance(places, slice):
         return list(range(n))[places]
     return _of_axes(places, 1).tolist()
+
+
+def _by_column(values: Any) -> np.ndarray:
+    """Values of a block; a column of text stands by itself."""
+    alone = isinstance(values, np.ndarray) and values.ndim == 1
+    return _of_axes(values[None] if alone else values, 2)
 
 
 def _of_axes(values: Any, n: int) -> np.ndarray:

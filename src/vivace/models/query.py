@@ -291,11 +291,15 @@ def _reorder(adata: Any, wanted: pd.Index, positions: np.ndarray) -> None:
         unknown = np.full((1, *values.shape[1:]), np.nan)
         return np.concatenate([np.asarray(values), unknown])[padded]
 
+    x = chosen(adata.X)
+    layers = {  # anndata lists X among them, as None, from 0.13 on
+        name: x if name is None else chosen(value) for name, value in adata.layers.items()
+    }
     adata._init_as_actual(  # the only way in which anndata lets an object get genes
-        X=chosen(adata.X),
+        X=x,
         obs=adata.obs.copy(),
         var=adata.var.reindex(wanted),
-        layers={key: chosen(value) for key, value in adata.layers.items()},
+        layers=layers,
         obsm=dict(adata.obsm),
         obsp=dict(adata.obsp),
         varm={key: of_genes(value) for key, value in adata.varm.items()},
