@@ -98,6 +98,7 @@ def test_genes_keep_to_what_a_page_may_weigh(n: int):
     assert weight <= 250_000 + 30 * n
     assert (found["levels"] == FINEST) is (n < 100_000)
     assert found["names"][0] == "g0"
+    assert found["held"] == 40
 
 
 def test_the_grid_of_a_map_spans_its_longer_side():

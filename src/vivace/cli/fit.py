@@ -190,8 +190,14 @@ def run_fit(fit: Fit, *, out: Path, overwrite: bool, **values: Any) -> None:
         say(f"Training {fit.model}. {PROMISE}")
         model.train(**given.train)
         say(outcome(model.training))
-        shown = {"colour_by": values["colour"] or None, "labels": given.labels}
-        keep_run(model, out, source=given.source, notes=given.notes, **shown)
+        keep_run(
+            model,
+            out,
+            source=given.source,
+            colour_by=values["colour"] or None,
+            labels=given.labels,
+            notes=given.notes,
+        )
     first = values["data"] if fit.paired else values["data"][0]
     say(
         f"Wrote {out}/\nNext: vivace report {out}\n"

@@ -36,7 +36,10 @@ class FitsCommand(FitCommand):
 class FitsGroup(FitGroup):
     """Subcommands by the name of the model, which may also be given as ``--model``."""
 
-    build = staticmethod(lambda name, fit: None)
+    @staticmethod
+    def build(name: str, fit: Fit) -> Any:
+        """The command of one model."""
+        raise NotImplementedError
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command line, the name of the model first."""
@@ -83,7 +86,10 @@ def command(name: str, fit: Fit, run: Any, own: list[Any], text: str) -> Any:
 class StabilityGroup(FitsGroup):
     """``vivace stability``."""
 
-    build = staticmethod(lambda name, fit: command(name, fit, run_stability, ASKED, STABILITY))
+    @staticmethod
+    def build(name: str, fit: Fit) -> Any:
+        """The command of one model."""
+        return command(name, fit, run_stability, ASKED, STABILITY)
 
 
 def run_stability(
@@ -119,7 +125,7 @@ def run_stability(
                 tell=say,
             )
         write_tables(out, found.tables(), found.verdict)
-    say(f"{found.verdict}\nWrote {out}/tables/")
+    say(f"{found.verdict}\nWrote {out}/tables/\nNext: vivace report {out}")
 
 
 # tune -------------------------------------------------------------------------------------------
@@ -128,7 +134,10 @@ def run_stability(
 class TuneGroup(FitsGroup):
     """``vivace tune``."""
 
-    build = staticmethod(lambda name, fit: command(name, fit, run_tune, TUNED, TUNE))
+    @staticmethod
+    def build(name: str, fit: Fit) -> Any:
+        """The command of one model."""
+        return command(name, fit, run_tune, TUNED, TUNE)
 
 
 def run_tune(

@@ -16,10 +16,9 @@ from vivace.errors import InvalidArgumentError, ModelFileError
 from vivace.fits.one import Arrays
 from vivace.fits.plan import Fit, Plan
 from vivace.runs.layout import TABLES
+from vivace.runs.study import PLAN, VERDICT
 
-PLAN = "plan.json"
 FITS = "fits"
-VERDICT = "verdict.txt"
 
 
 def open_folder(folder: Path, plan: Plan) -> None:

@@ -24,7 +24,8 @@ from vivace.tables.capabilities import latent_means
 from vivace.tables.cells import column_of
 from vivace.tables.differential import differential_table
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]
+"""Numpy arrays and numbers by name."""
 DRAWS = 2000
 """Of the comparison that finds genes of the salient state."""
 HELD_OUT = 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -89,6 +90,7 @@ class Plan:
         cells = self.model()._cells()
         counts = hashlib.blake2b(cells.library_sizes().tobytes(), digest_size=8).hexdigest()
         return {
+            "vivace": version("vivace"),
             "model": self.kind.__name__,
             "options": repr(sorted(self.parts.options.items())),
             "setup": repr(sorted(self.parts.schema.setup_args.items())),

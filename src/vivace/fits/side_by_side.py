@@ -54,9 +54,9 @@ def run_all(
         else:
             write_answers(folder, fit, answers)
             found[fit] = answers
-        done = len(found) + len(failed)
-        each = (time.perf_counter() - started) / (done - before)
-        report(done, len(fits), each * (len(fits) - done))
+        n_done = len(found) + len(failed)
+        each = (time.perf_counter() - started) / (n_done - before)
+        report(n_done, len(fits), each * (len(fits) - n_done))
     return {fit: found[fit] for fit in fits if fit in found}, failed
 
 

@@ -36,7 +36,8 @@ from vivace.models.base import BaseModel
 from vivace.models.contrastivevi import ContrastiveVI
 from vivace.models.destvi import DestVI
 from vivace.models.sysvi import SysVI
-from vivace.tables.cells import column_of, drawn_rows
+from vivace.runs.layout import DIMENSION
+from vivace.tables.cells import MOST_COMPARED, column_of, drawn_rows
 
 QUESTIONS = (
     "neighbours",
@@ -107,9 +108,12 @@ class Stability:
     latent: np.ndarray | None = field(default=None, repr=False)
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The tables that there are, by name."""
+        """The tables that there are, by name; that of cells with the consensus latent space."""
         names = ("fits", "cells", "clusters", "together", "labels", "genes", "salient_genes")
         found = {n: getattr(self, n) for n in (*names, "proportions", "correction")}
+        if self.cells is not None and self.latent is not None:
+            numbers = {f"{DIMENSION}{i}": column for i, column in enumerate(self.latent.T)}
+            found["cells"] = self.cells.assign(**numbers)
         return {name: table for name, table in found.items() if table is not None}
 
 
@@ -255,7 +259,7 @@ def make_plan(
         questions=(),
         labels_key=labels_key,
         groupby=groupby,
-        rows=drawn_rows(data.n_obs, 0),
+        rows=drawn_rows(np.arange(data.n_obs), MOST_COMPARED, 0),
         share=share,
     )
     return replace(plan, questions=asked(made, plan, questions))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -331,7 +331,7 @@ def tell(study: Any, trial: Any, outcome: tuple[float, float] | str) -> None:
 
 
 def several(
-    trials: Trials, chosen: list[Mapping[str, Any]], seeds: list[int], processes: int
+    trials: Trials, chosen: Sequence[Mapping[str, Any]], seeds: list[int], processes: int
 ) -> list[tuple[float, float] | str]:
     """Scores of several fits, or why there are none, side by side."""
     if min(processes, len(chosen)) == 1:

@@ -207,5 +207,6 @@ class PartialEncoder(nn.Module):
         return Network(*(p for layer in layers for p in (layer.weight, layer.bias)))
 
     def _floors(self) -> Floors:
-        hidden, out = self.h_layer["1"], self.h_layer["5"]
+        norms: Any = [self.h_layer[slot] for slot in ("1", "5")]
+        hidden, out = norms
         return Floors(NORM_EPS, hidden.eps, out.eps)

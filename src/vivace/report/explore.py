@@ -29,6 +29,8 @@ STEPS = 65_535
 THIN = 4
 """Times longer than wide from which a map is stretched."""
 FINEST, COARSEST = 64, 8
+WEIGHED = 20
+"""Genes that say how fine the steps can be."""
 BASE_BYTES, CELL_BYTES = 250_000, 30
 """What the genes of a page may weigh as text: so much, and so much a cell more."""
 
@@ -205,21 +207,27 @@ def gene_colours(genes: Expression, kept: np.ndarray, order: np.ndarray) -> dict
         return None
     values = genes.values[:, kept][:, order]
     most = BASE_BYTES + CELL_BYTES * len(order)
+    some = values[:: max(len(values) // WEIGHED, 1)]
     levels = FINEST
-    texts = stepped(values, levels)
-    while sum(map(len, texts)) > most and levels > COARSEST:
+    while levels > COARSEST and mean_size(stepped(some, levels)) * len(values) > most:
         levels //= 2
-        texts = stepped(values, levels)
+    texts = stepped(values, levels)
     sizes = np.cumsum([len(text) for text in texts])
     n = max(1, int((sizes <= most).sum())) if len(texts) else 0
     return {
         "names": genes.genes[:n],
+        "held": len(genes.genes),
         "unit": genes.unit,
         "levels": levels,
         "values": texts[:n],
         "low": rounded(genes.low[:n]),
         "top": rounded(genes.top[:n]),
     }
+
+
+def mean_size(texts: list[str]) -> float:
+    """Letters of a text, on average."""
+    return sum(map(len, texts)) / max(len(texts), 1)
 
 
 def stepped(values: np.ndarray, levels: int) -> list[str]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from vivace._files import replacing
 from vivace.errors import require
+from vivace.report import study
+from vivace.report.page import Section
 from vivace.report.sections import SECTIONS
 from vivace.runs import Run
 from vivace.runs.layout import PAGE
+from vivace.runs.study import Study, is_study
 
 HERE = Path(__file__).parent
 PARTS = (
@@ -38,7 +42,8 @@ def write_report(
     Parameters
     ----------
     run
-        Run folder: a saved model with the tables of ``vivace.tables.write_tables``.
+        Run folder: a saved model with the tables of ``vivace.tables.write_tables``; or a folder of many
+        fits that ``vivace stability`` wrote.
     out
         File to write; ``report.html`` in the run folder when not given.
     progress
@@ -60,7 +65,7 @@ def write_report(
     >>> write_report("run/")  # doctest: +SKIP
     PosixPath('run/report.html')
     """
-    folder = Run(run)
+    folder = Study(run) if is_study(run) else Run(run)
     target = folder.folder / PAGE if out is None else Path(out)
     page = render(folder, progress)
     with replacing(target) as beside:
@@ -68,7 +73,7 @@ def write_report(
     return target
 
 
-def render(run: Run, progress: Progress = quiet) -> str:
+def render(run: Run | Study, progress: Progress = quiet) -> str:
     """HTML of the page."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -81,9 +86,10 @@ def render(run: Run, progress: Progress = quiet) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = []
-    for made, make in enumerate(SECTIONS):
-        progress(made / len(SECTIONS), make.__name__)
+    sections: list[Section] = []
+    makers: list[Any] = study.SECTIONS if isinstance(run, Study) else SECTIONS
+    for made, make in enumerate(makers):
+        progress(made / len(makers), make.__name__)
         if (section := make(run)) is not None:
             sections.append(section)
     style = (HERE / "page.css").read_text(encoding="utf-8")
@@ -103,8 +109,11 @@ def is_short(text: str) -> bool:
     return len(text) <= 14
 
 
-def heading(run: Run) -> dict[str, Any]:
+def heading(run: Run | Study) -> dict[str, Any]:
     """Words at the top and bottom of the page."""
+    if isinstance(run, Study):
+        words = {"source": "many fits, other seeds", "created": "", "version": version("vivace")}
+        return {"model": run.model, **words}
     summary = run.summary
     return {
         "model": run.model.get("model", "model"),

@@ -96,7 +96,7 @@ def _write_zarr(answers: Iterator[np.ndarray], n: int, path: Path) -> Any:
         array, done = None, 0
         for values in answers:
             if array is None:
-                shape = {"shape": (n, *values.shape[1:]), "chunks": values.shape}
+                shape: Any = {"shape": (n, *values.shape[1:]), "chunks": values.shape}
                 array = zarr.create_array(beside, **shape, dtype=values.dtype, overwrite=True)
             array[done : done + len(values)] = values
             done += len(values)

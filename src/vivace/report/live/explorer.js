@@ -24,7 +24,8 @@ class Explorer {
 
   hint() {
     const { n, unit } = this.content;
-    return `${n.toLocaleString("en")} ${unit}. Point at one to see what it is; click a name of the legend to select its ${unit}.`;
+    const groups = this.content.colours.some((colour) => colour.codes);
+    return `${n.toLocaleString("en")} ${unit}. Point at one to see what it is${groups ? `; click a name of the legend to select its ${unit}` : ""}.`;
   }
 
   scaleSwitch() {

@@ -28,7 +28,8 @@ class CellMap {
     const tools = make("div", { class: "tools" }, tool("+", "Zoom in", () => this.zoom(1.5)), tool("−", "Zoom out", () => this.zoom(1 / 1.5)),
       tool("Whole map", "Show the whole map", () => this.reset()), this.lasso);
     if (this.space.picture) tools.append(this.pictureSwitch());
-    const genes = content.genes ? [make("label", { for: `${id}-gene` }, "or gene "), this.gene] : [];
+    const fewer = content.genes && content.genes.names.length < content.genes.held ? ` (${content.genes.names.length} of the ${content.genes.held} of the run)` : "";
+    const genes = content.genes ? [make("label", { for: `${id}-gene` }, `or gene${fewer} `), this.gene] : [];
     this.element = make("figure", { class: "map" }, this.title,
       make("div", { class: "choice" }, make("label", { for: `${id}-column` }, "Colour by "), this.column, ...genes),
       make("div", { class: "stage" }, this.canvas, this.tip), tools, this.ramp, this.legend,
