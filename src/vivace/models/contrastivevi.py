@@ -70,10 +70,9 @@ class ContrastiveVI(BaseModel):
     compat
         "scvi-tools" to decode for other batches as that library does.
     energy_distance_weight
-        Weight of the energy distance between the background states of both populations, which keeps
-        the response out of them; >= 0. Default 10 in the fast recipe and 0, as published, in the
-        classic one. Give 0 where the populations differ in what they are made of, such as a type of
-        cells that only one of them has.
+        Weight, >= 0, of the energy distance that keeps the response out of the background states;
+        default 10 in the fast recipe, 0 (as published) in the classic one. Give 0 where only one
+        population has some type of cells. See :meth:`vivace.modules.ContrastiveVAE.loss`.
 
     Raises
     ------
