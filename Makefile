@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCH ?= metrics
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-newest test-lowest check fix fuzz mutants bench docs package parity clean
+.PHONY: help setup demo test test-newest test-lowest check fix fuzz mutants bench docs package parity reports clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,6 +23,11 @@ demo: .venv/.installed  ## Train on real cells and write vivace-demo/report.html
 ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 test: .venv/.installed  ## Run all tests
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+# Triton is 700 MB and needs no card here: its interpreter runs the kernels line by line.
+test-kernels: .venv/.installed  ## Run the laws of the kernels for cards, in Triton's interpreter
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[kernels]"
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m triton tests/kernels $(ARGS)
 
 check: .venv/.installed  ## Lint, format and types, changing nothing
 	$(BIN)/ruff check .
@@ -73,6 +78,9 @@ package:  ## Build wheel and sdist, install each into an empty environment, run 
 
 bench: .venv/.installed  ## Run a benchmark: make bench BENCH="metrics --cells 20000"
 	$(BIN)/python benchmarks/$(firstword $(BENCH)).py $(wordlist 2,99,$(BENCH))
+
+reports: .venv/.installed  ## Reports of all seven models, to be looked at: reports/NAME/report.html
+	$(BIN)/python benchmarks/reports.py $(ARGS)
 
 clean:  ## Remove caches and built pages, not the environment
 	rm -rf docs/_build .pytest_cache .mypy_cache .ruff_cache

@@ -1,18 +1,22 @@
 """Cells on disk: peak memory at any number of cells, and time against the same cells in memory.
 
     python benchmarks/disk.py --cells 250000 1000000 3000000 --formats h5ad zarr
+    python benchmarks/disk.py --memory --cells 250000 1000000 3000000
     python benchmarks/disk.py --smoke
 
 Files are made in ``--folder`` (2,000 genes, 5 % of values not zero, sorted by study) and kept for the
 next run; three million cells take 2.5 GB as .h5ad. Every number comes from a process of its own, with
-one thread. Files are warm: read once before.
+one thread. Files are warm: read once before. ``--memory`` measures peak memory alone, of as many steps as
+need a second pool of cells, and of latent means of all cells that are written to a file.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +31,8 @@ from scipy import sparse
 N_GENES, N_STORED, N_STUDIES = 2000, 100, 20
 MADE_AT_ONCE = 50_000
 SMOKE = 3000
+STEPS = 1100
+"""Of 128 cells: into the second pool of 131,072."""
 CHUNK, SHARD = 1 << 16, 1 << 23
 """Values of a chunk and of a shard of zarr: 655 cells and 84,000."""
 FORMATS = ("h5ad", "zarr", "sharded.zarr")
@@ -40,13 +46,18 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "vivace_disk")
     parser.add_argument("--smoke", action="store_true", help="few cells, to see that it runs")
+    parser.add_argument("--memory", action="store_true", help="peak memory alone, of h5ad")
     parser.add_argument("--worker", nargs=2, metavar=("TASK", "FILE"))
     args = parser.parse_args()
     if args.worker:
-        print(json.dumps(measure(*args.worker)))
+        task, path = args.worker
+        print(json.dumps(measure(task, path) if task in ("memory", "disk") else peaks(task, path)))
         return
     sizes = [SMOKE] if args.smoke else args.cells
     args.folder.mkdir(parents=True, exist_ok=True)
+    if args.memory:
+        show_peaks(sizes, args.folder)
+        return
     print(
         "| cells | where | epoch, s | against memory | reader, cells/s | latent, cells/s | peak, MB |"
     )
@@ -108,6 +119,49 @@ def measure(task: str, path: str) -> dict[str, float]:
         loader = Loader(Cells(adata, model.schema), np.arange(n), 128, shuffle=True)
         found["reader"] = n / seconds(lambda: sum(1 for _ in loader.epoch(1)))
     return found
+
+
+def show_peaks(sizes: list[int], folder: Path) -> None:
+    """A table of peak memory."""
+    print("| cells | names | opened, MB | trained, MB | latent means, MB |\n|---|---|---|---|---|")
+    for n in sizes:
+        for names in ("named", "nameless"):
+            found = in_a_process(names, make(n, "h5ad", folder))
+            peak = " | ".join(f"{found[name]:.0f}" for name in ("open", "train", "latent"))
+            print(f"| {n:,} | {'yes' if names == 'named' else 'no'} | {peak} |", flush=True)
+
+
+def peaks(names: str, path: str) -> dict[str, float]:
+    """Peak memory in MB after each step, with names of cells ("named") or without."""
+    import resource
+
+    import vivace
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    cells = vivace.open_cells(path, names=names == "named")
+    vivace.SCVI.setup_anndata(cells, batch_key="study")
+    found = {"open": peak()}
+    model = vivace.SCVI(cells, gene_likelihood="nb")
+    interrupt_after(model, STEPS)
+    model.train(max_epochs=1, progress=False, batch_size=128)
+    found["train"] = peak()
+    with tempfile.TemporaryDirectory() as folder:
+        model.get_latent_representation(out=Path(folder) / "latent.npy")
+    return {**found, "latent": peak()}
+
+
+def interrupt_after(model: Any, steps: int) -> None:
+    """Press Ctrl-C for the user, who keeps what was learned so far."""
+    step, taken = model.module.on_step, itertools.count()
+
+    def first_count(kl_weight: float) -> None:
+        if next(taken) == steps:
+            signal.raise_signal(signal.SIGINT)
+        step(kl_weight)
+
+    model.module.on_step = first_count
 
 
 def seconds(act: Callable[[], Any]) -> float:

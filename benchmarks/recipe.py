@@ -34,7 +34,7 @@ import vivace
 from cells import CELLS, MAX_TRAIN, split
 from scvi_env import scvi_python
 from vivace import metrics
-from vivace.models.scvi_recipe import scvi_epochs
+from vivace.models.scvi_recipe import SCVI_FEW, Passes, scvi_epochs
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2)
@@ -275,7 +275,8 @@ def fitted(schedule: dict[str, object], adata: anndata.AnnData) -> dict[str, obj
 
 def at_least(passes: int) -> Callable[[int, int], int]:
     """So many passes, or more for so few cells that the fast recipe gives them more."""
-    return lambda n_cells, batch_size: max(passes, scvi_epochs(n_cells, batch_size))
+    rule = up_to_20_000_cells(11)
+    return lambda n_cells, batch_size: max(passes, scvi_epochs(n_cells, batch_size, rule))
 
 
 def passes() -> None:
@@ -303,11 +304,16 @@ def at_length(batch_size: int, n_passes: int, lr: float, kl: float) -> dict[str,
     """Options of a schedule with the fast recipe's rule for few cells."""
     return {
         "batch_size": batch_size,
-        "max_epochs": partial(scvi_epochs, passes=n_passes),
+        "max_epochs": partial(scvi_epochs, passes=up_to_20_000_cells(n_passes)),
         "lr": lr,
         "min_kl_weight": kl,
         "kl_warmup_fraction": 0.8,
     }
+
+
+def up_to_20_000_cells(n_passes: int) -> Passes:
+    """So many passes; more over few cells, and fewer over many."""
+    return Passes(n_passes, of_many=20_000 * n_passes, of_few=SCVI_FEW * n_passes)
 
 
 def rank(rows: pd.DataFrame) -> pd.DataFrame:

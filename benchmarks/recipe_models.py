@@ -68,7 +68,8 @@ def splicing(recipe: str, seed: int) -> Figures:
     """Hidden events of lung cells, without labels."""
     mdata = mudata.read_h5mu(DATA / "lung_splicing.h5mu")
     vivace.SPLICEVI.setup_mudata(mdata)
-    found = imputed(mdata, "cell_type", seed, fraction=0.25, recipe=recipe).loc["model"]
+    _, table = imputed(mdata, "cell_type", seed, fraction=0.25, recipe=recipe)
+    found = table.loc["model"]
     return {"error of hidden ratios": found["mae"], "log-likelihood": found["log_likelihood"]}
 
 

@@ -44,6 +44,12 @@ def fixed_seed() -> Iterator[None]:
     assert vivace.settings.seed == 0, "the test left another vivace.settings.seed behind"
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine too, nothing is said of what takes long."""
+    monkeypatch.setattr("vivace._progress.SILENCE", 3600.0)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """Path of a real data set: ``shared_data("pbmc_facs.h5ad")``, or a skip with the reason."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vivace import datasets, errors, likelihoods, metrics, modules, spatial
     from vivace._settings import settings
     from vivace.data.collection import open_cells
+    from vivace.fits.stability import stability
+    from vivace.fits.tune import tune
     from vivace.models import *  # noqa: F403 - the one list of the models stands there
     from vivace.models import import_model, load
 
@@ -23,6 +25,8 @@ _LAZY = {
     "load": "vivace.models.table",
     "open_cells": "vivace.data.collection",
     "settings": "vivace._settings",
+    "stability": "vivace.fits.stability",
+    "tune": "vivace.fits.tune",
     "datasets": "",
     "errors": "",
     "likelihoods": "",
@@ -44,6 +48,8 @@ __all__ = [
     "open_cells",
     "settings",
     "spatial",
+    "stability",
+    "tune",
 ]
 
 

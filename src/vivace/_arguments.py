@@ -137,10 +137,13 @@ RULES: dict[str, Range] = {
     ),
     **_each("p vamp_prior_p num_cells_posterior", COUNT_OR_NONE),
     **_each("dof", Range(0, above=True, none=True)),
-    **_each("delta", Range(0, none=True)),
-    **_each("pseudocounts", Range(0, above=True, none=True)),
+    **_each("delta pseudocounts", Range(0, none=True)),
     **_each("threshold_counts", WEIGHT),
-    **_each("fdr_target level lr_factor", LEVEL),
+    **_each("fdr_target level lr_factor share", LEVEL),
+    # many fits
+    **_each("n_fits", Range(2, whole=True)),
+    **_each("n_processes n_trials", COUNT),
+    **_each("minutes", POSITIVE),
     **_each("library_size", Range(0, above=True, words=("latent",))),
 }
 """Name of an argument to what it may be."""

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, mkdtemp
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vivace.errors import InvalidArgumentError, ModelFileError
@@ -120,6 +120,36 @@ def replacing(path: str | Path) -> Iterator[Path]:
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside ``path`` that takes its place only if all went well.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "run"
+    >>> with replacing_folder(target) as beside:
+    ...     _ = (beside / "a.txt").write_text("whole")
+    >>> (target / "a.txt").read_text()
+    'whole'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    beside.chmod(0o755)
+    try:
+        yield beside
+        if path.exists():
+            old = Path(mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+            path.rename(old / "run")
+            beside.rename(path)
+            shutil.rmtree(old)
+        else:
+            beside.rename(path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
         raise
 
 

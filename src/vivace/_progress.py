@@ -31,7 +31,7 @@ def said() -> None:
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Name what is under way inside, should it take long enough to be said.
+    """Name what is under way inside, should it take long enough to be said; "" if others say it.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def no_silence(say: Callable[[str], None], every: float | None = None) -> Iterat
     def watch() -> None:
         while not over.wait(wait / 4):
             now = time.monotonic()
-            if now - _present.said >= wait:
+            if _present.what and now - _present.said >= wait:
                 say(f"... {_present.what}, {now - _present.since:.0f} s so far")
                 said()
 

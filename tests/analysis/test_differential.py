@@ -526,7 +526,7 @@ def test_own_functions_see_pairs_by_genes():
         ({"fdr_target": 0.0}, "fdr_target"),
         ({"n_samples_overall": 0}, "n_samples_overall"),
         ({"delta": -1.0}, "delta"),
-        ({"pseudocounts": 0.0}, "pseudocounts"),
+        ({"pseudocounts": -0.1}, "pseudocounts"),
         ({"cred_interval_lvls": [1.5]}, "cred_interval_lvls"),
         ({"n_sample_overall": 5}, 'Did you mean "n_samples_overall"'),
     ],
@@ -599,7 +599,7 @@ def test_a_model_takes_rows_batches_and_outliers(model):
         filter_outlier_cells=True,
         n_samples_overall=100,
     )
-    assert list(table.columns) == VANILLA + STATS
+    assert list(table.columns) == [*CHANGE, *STATS, "is_de_fdr_0.05"]
     with pytest.raises(InvalidArgumentError, match='Did you mean "delta"'):
         model.differential_expression(groupby="cell_type", delt=0.3)
     with pytest.raises(InvalidArgumentError, match="batch_9"):

@@ -289,3 +289,30 @@ def test_demo_says_what_to_install_before_it_starts(run, tmp_path, monkeypatch):
     assert 'pip install "vivace[demo]"' in done.err
     assert done.out == ""
     assert not (tmp_path / "demo").exists()
+
+
+def test_a_model_without_labels_shows_those_that_are_named(folder, run, tmp_path):
+    out = tmp_path / "run"
+    words = ("fit", "sysvi", folder / "cells.h5ad", "--out", out, "--batch", "batch", "--normalize")
+    small = ("--max-epochs", 1, "--n-hidden", 4, "--n-top-genes", 0)
+    done = run(*words, *small, "--labels", "cell_typ")
+    assert (done.code, 'Did you mean "cell_type"' in done.err) == (2, True)
+    assert run(*words, *small, "--labels", "cell_type").code == 0
+    assert "type_0" in (out / "tables" / "integration.csv").read_text()
+    assert (out / "tables" / "differential.csv").is_file()
+
+
+def test_options_of_the_network_reach_it(folder, run, tmp_path):
+    words = ("fit", "scvi", folder / "cells.h5ad", "--batch", "batch", "--max-epochs", 1)
+    done = run(*words, "--out", tmp_path / "a", "--encode-covariates", "--use-layer-norm", "both")
+    assert done.code == 0, done.err
+    options = vivace.load(tmp_path / "a").options
+    assert (options["encode_covariates"], options["use_layer_norm"]) == (True, "both")
+    assert "log_variational" not in options, "what was not given is left to the network"
+    done = run(*words, "--out", tmp_path / "b", "--use-layer-norm", "bth")
+    assert (done.code, 'Did you mean "both"' in done.err) == (2, True)
+
+
+def test_labels_of_contrastivevi_are_used_to_learn_only_where_that_is_asked_for(run):
+    text = " ".join(run("fit", "contrastivevi", "--help-all").out.split())
+    assert "not used to learn unless an option of the model says so" in text

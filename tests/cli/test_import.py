@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import test_import_splicevi as splicing
 import vivace
+from model_table import CASES
 from test_import_scvi import published
 from vivace._mudata import columns_stay
 from vivace.cli import main
@@ -59,3 +62,17 @@ def test_an_import_replaces_a_run_and_nothing_else(tmp_path, capsys):
     (tmp_path / "run" / "tables").mkdir()
     assert run("import", folder, "--out", tmp_path / "run", "--overwrite") == 0
     assert not (tmp_path / "run" / "tables").exists(), "tables of another model do not stay"
+
+
+def test_what_a_model_of_spots_is_good_for_is_what_works(tmp_path, capsys, monkeypatch):
+    case = CASES["DestVI"]
+    model = case.build(case.data())
+    model.train(max_epochs=1, progress=False)
+    model.adata.write_h5ad(tmp_path / "spots.h5ad")
+    monkeypatch.setattr("vivace.models.table.import_model", lambda *_: model)
+    assert run("import", tmp_path, "--out", tmp_path / "run") == 0
+    said = capsys.readouterr().out
+    assert "vivace latent" not in said
+    for words in re.findall(r"vivace (.*)", said):
+        line = words.replace("SPOTS", str(tmp_path / "spots")).replace("FILE", str(tmp_path / "s"))
+        assert run(*line.split()) == 0, capsys.readouterr().err

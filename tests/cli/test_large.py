@@ -155,3 +155,36 @@ def test_a_large_reference_of_tissue_stays_on_disk(run, tmp_path, small_memory):
     assert done.code == 0, done.err
     assert "Counts stay on disk" in done.out
     assert (tmp_path / "run" / "tables" / "markers.csv").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata", "ignore:Writing zarr v2")  # of anndata
+@pytest.mark.parametrize("version", [2, 3])
+def test_latent_joins_a_copy_of_a_zarr_folder(run, folder, tmp_path, version):
+    cells = anndata.read_h5ad(folder / "cells.h5ad")
+    source, out = tmp_path / "cells.zarr", tmp_path / "new.zarr"
+    with anndata.settings.override(zarr_write_format=version, auto_shard_zarr_v3=False):
+        cells.write_zarr(source)
+    words = ["latent", folder / "run", source, "--out", out]
+    assert run(*words).code == 0
+    again = run(*words)
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    assert run(*words, "--overwrite").code == 0
+    new = anndata.read_zarr(out)
+    np.testing.assert_array_equal(new.X.toarray(), cells.X.toarray())
+    pd.testing.assert_frame_equal(new.obs, anndata.read_zarr(source).obs)
+    model = vivace.load(folder / "run")
+    expected = model.get_latent_representation(cells[:, model.var_names].copy())
+    np.testing.assert_allclose(new.obsm["X_vivace"], expected, rtol=1e-4, atol=1e-6)
+    assert run(*words[:-1], tmp_path / "new.h5ad").code == 2
+    assert run(*words[:-1], tmp_path / "run.zarr").code == 0
+    (tmp_path / "mine.zarr").mkdir()
+    refused = run(*words[:-1], tmp_path / "mine.zarr", "--overwrite")
+    assert refused.code == 2
+    assert "is a folder" in refused.err
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "cache") == [
+        "cells.zarr",
+        "mine.zarr",
+        "new.zarr",
+        "run.zarr",
+    ]

@@ -143,7 +143,7 @@ def test_ctrl_c_while_tables_are_made_says_that_the_model_is_there(here, run, mo
 def test_what_takes_long_is_said(here, run, monkeypatch):
     monkeypatch.setattr("vivace._progress.SILENCE", 0.05)
 
-    def slow(folder: Path, out: Path | None) -> Path:
+    def slow(folder: Path, out: Path | None, **_progress: object) -> Path:
         time.sleep(0.4)
         return Path(folder)
 

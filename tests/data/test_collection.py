@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import anndata
@@ -12,8 +13,10 @@ from scipy import sparse
 
 import vivace
 from vivace.data import facts
+from vivace.data.checks import are_unique
 from vivace.data.collection import choose_genes
 from vivace.data.matrices import read_matrix
+from vivace.data.selection import names_digest
 from vivace.data.sources import LazyMatrix
 from vivace.errors import InvalidArgumentError, InvalidDataError, MissingKeyError, VivaceWarning
 
@@ -178,3 +181,39 @@ def test_genes_and_arrays_that_are_not_there_are_named(tmp_path: Path):
         opened(tmp_path, cells(3), genes=["nope"])
     with pytest.raises(MissingKeyError, match='obsm="X_umap"'):
         opened(tmp_path, cells(3), obsm=["X_umap"])
+
+
+def test_names_are_read_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vivace.data.collection.NAMES_AT_ONCE", 4)
+    whole = cells(9)
+    whole.obs_names = [f"céll {i}" for i in range(9)]
+    whole.obs.index.name = "barcode"
+    pd.testing.assert_frame_equal(opened(tmp_path, whole).obs, whole.obs)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata", "ignore:Writing zarr v2")  # of anndata
+@pytest.mark.parametrize("ending", ["h5ad", "zarr"])
+def test_cells_need_no_names(tmp_path: Path, ending: str):
+    paths = [tmp_path / f"{name}.{ending}" for name in "ab"]
+    for path, n in zip(paths, (3, 4), strict=True):
+        with anndata.settings.override(auto_shard_zarr_v3=False):
+            getattr(cells(n), f"write_{ending}")(path)
+    adata = vivace.open_cells(paths, names=False)
+    assert adata.obs_names.equals(pd.RangeIndex(7))
+    assert adata.obs["file"].tolist() == ["a"] * 3 + ["b"] * 4
+    assert adata.obs["n"].tolist() == [0, 1, 2, 0, 1, 2, 3]
+    assert adata[2:5].obs["n"].tolist() == [2, 0, 1]
+    read_matrix(adata, None, "whole")
+    vivace.SCVI.setup_anndata(adata, batch_key="file")
+
+
+def test_names_of_millions_are_told_apart_without_a_table_of_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vivace.data.checks.NAMES_AT_ONCE", 4)
+    monkeypatch.setattr("vivace.data.selection.NAMES_AT_ONCE", 4)
+    names = pd.Index([f"c{i}" for i in range(11)])
+    assert are_unique(names, keep=False)
+    assert not are_unique(names.append(names[:1]), keep=False)
+    monkeypatch.setattr(pd.util, "hash_array", lambda part, **_: np.zeros(len(part), np.uint64))
+    assert are_unique(names, keep=False)  # two of one number are looked at
+    whole = hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
+    assert names_digest(names) == whole

@@ -82,6 +82,22 @@ def test_row_pointers_of_64_bits_and_more_values_than_32_bits_count(tmp_path: Pa
     assert found.indptr.tolist() == [0, 1, 3]
 
 
+def test_a_dense_matrix_larger_than_memory_is_read_some_rows_at_a_time(tmp_path: Path):
+    n, genes = 1 << 22, 20_000  # 320 GB, of holes
+    with h5py.File(tmp_path / "x", "w") as file:
+        made = file.create_dataset("X", (n, genes), "f4", chunks=(16, genes))
+        made[n - 1, 7] = 3
+    with h5py.File(tmp_path / "x") as file:
+        source = open_source(file["X"])
+        assert source.layout.pool <= 1024
+        tracemalloc.start()
+        found = source.read(np.array([n - 1, 5, n // 2]))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert (found.indptr.tolist(), found.indices.tolist()) == ([0, 1, 1, 1], [7])
+    assert peak < 10 << 20
+
+
 def test_text_is_refused(tmp_path: Path):
     with h5py.File(tmp_path / "x", "w") as file:
         file["X"] = np.array([[b"a"]])

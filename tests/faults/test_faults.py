@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,10 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+import killed
 from children import kill_after, start, wait
 from toy import Line, Stream
 from vivace._files import replacing, save_tensors
 from vivace.data import Field, Schema
+from vivace.data.sources import disk
+from vivace.datasets import simulate
 from vivace.errors import ModelFileError
 from vivace.io import SavedModel, load_parts, save_parts
 from vivace.io.import_scvi import import_parts
@@ -87,6 +92,28 @@ def test_training_survives_kills_and_ends_where_it_would_have(tmp_path):
         kill_after(start(lambda r=resume: train(checkpoint, r)), rng.uniform(0.01, 0.05))
     resume = checkpoint if checkpoint.exists() else None
     assert train(checkpoint, resume).value.item() == expected
+
+
+def test_training_from_disk_that_was_killed_within_a_pass_goes_on_to_the_same_bits(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("vivace.data.sources.disk.POOL", disk.POOL)  # put back what the module sets
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file, checkpoint = tmp_path / "cells.h5ad", tmp_path / "now"
+    simulate("batches", n_cells=400, n_genes=20, n_batches=4).write_h5ad(file)
+    last = 12 + 6  # of the second pass of 12 steps, in the middle of a pool
+    command = [sys.executable, killed.__file__, file, checkpoint, str(last)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    whole, resumed = killed.model_of(file), killed.model_of(file)
+    whole.train(**killed.PLAN)
+    steps = []
+    step = resumed.module.on_step
+    resumed.module.on_step = lambda kl_weight: (steps.append(kl_weight), step(kl_weight))
+    resumed.train(**killed.PLAN, resume=checkpoint)
+    assert len(steps) <= 36 - last + 1  # none of the first pass, and the second from where it was
+    for name, value in whole.module.state_dict().items():
+        np.testing.assert_array_equal(value, resumed.module.state_dict()[name])
 
 
 def test_a_file_that_is_being_replaced_is_the_old_one_or_the_new_one(tmp_path):

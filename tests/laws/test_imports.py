@@ -18,7 +18,7 @@ ALLOWED = {
     "nn": {"kernels", "likelihoods"},
     "modules": {"kernels", "likelihoods", "nn"},
     "data": {"kernels"},
-    "train": {"modules.base", "likelihoods"},
+    "train": {"modules.base", "likelihoods", "kernels"},
     "analysis": {"modules.base", "likelihoods", "kernels", "data", "metrics", "runs"},
     "io": {"data"},
     "datasets": set(),
@@ -27,8 +27,20 @@ ALLOWED = {
     "spatial": set(),
     "models": {"analysis", "train", "io", "modules", "data", "likelihoods", "kernels", "nn"},
     "tables": {"models", "runs", "analysis", "data", "metrics"},
+    "fits": {"models", "tables", "runs", "data", "io", "metrics", "train"},
     "cli": {
-        *("analysis", "data", "datasets", "io", "metrics", "models", "report", "runs", "tables"),
+        *(
+            "analysis",
+            "data",
+            "datasets",
+            "fits",
+            "io",
+            "metrics",
+            "models",
+            "report",
+            "runs",
+            "tables",
+        ),
         "train",
     },
 }
@@ -52,7 +64,17 @@ NEVER = {
     "report": {"torch"},
     "runs": {"torch"},
 }
-EXTRAS = {"scanpy", "matplotlib", "umap", "jinja2", "igraph", "spatialdata"}
+EXTRAS = {
+    "scanpy",
+    "matplotlib",
+    "openTSNE",
+    "PIL",
+    "umap",
+    "jinja2",
+    "igraph",
+    "spatialdata",
+    "optuna",
+}
 
 
 def imports(path: Path) -> set[tuple[str, bool]]:

@@ -16,6 +16,7 @@ NEVER = {
     "jinja2",
     "matplotlib",
     "mudata",
+    "openTSNE",
     "scanpy",
     "scipy.optimize",
     "scipy.sparse.linalg",

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
 from scipy import sparse
 
 import vivace
 from model_table import CASES
 from vivace._mudata import columns_stay
+from vivace.analysis.splicing import collect
 from vivace.data import Cells, Loader, facts
 from vivace.data.schema import read_schema
 from vivace.errors import InvalidArgumentError, InvalidDataError, ModelFileError
@@ -343,3 +345,80 @@ def test_a_file_of_states_is_written_whole_or_not_at_all(
             model.get_latent_representation(out=wrong)
     with pytest.raises(InvalidArgumentError, match="return_dist"):
         model.get_latent_representation(out=out, return_dist=True)
+
+
+@pytest.mark.parametrize("ending", ["npy", "zarr"])
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [
+        ("SCVI", {}),
+        ("SysVI", {}),
+        ("ContrastiveVI", {"representation_kind": "salient"}),
+        ("ContrastiveVI", {"representation_kind": "background"}),
+        ("SPLICEVI", {"modality": "joint"}),
+        ("SPLICEVI", {"modality": "splicing"}),
+    ],
+)
+def test_every_latent_space_goes_to_either_kind_of_file(
+    name: str, which: dict, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("vivace.models.questions.ranges.CELLS_AT_ONCE", 50)
+    model = CASES[name].build(CASES[name].data())
+    model.is_trained = True
+    model.module.eval()
+    out = tmp_path / f"latent.{ending}"
+    expected = model.get_latent_representation(**which)
+    for _ in range(2):  # the second takes the place of the first
+        found = model.get_latent_representation(**which, out=out)
+        np.testing.assert_allclose(found[:], expected, rtol=1e-5, atol=1e-6)
+    some = model.get_latent_representation(**which, indices=[7, 3], out=out)
+    np.testing.assert_allclose(some[:], expected[[7, 3]], rtol=1e-5, atol=1e-6)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_folder_of_states_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("vivace.models.questions.ranges.CELLS_AT_ONCE", 50)
+    model, out = scvi_of(sorted_cells(200)), tmp_path / "latent.zarr"
+    model.is_trained = True
+    kept = model.get_latent_representation(out=out)[:]
+    asked, ask = itertools.count(), model._loader
+
+    def fail_later(*words: Any) -> Any:
+        if next(asked) == 2:
+            raise OSError(28, "No space left on device")
+        return ask(*words)
+
+    monkeypatch.setattr(model, "_loader", fail_later)
+    with pytest.raises(ModelFileError, match=r"latent\.zarr: No space left"):
+        model.get_latent_representation(out=out)
+    assert [path.name for path in tmp_path.iterdir()] == ["latent.zarr"]
+    np.testing.assert_array_equal(zarr.open_array(out, mode="r")[:], kept)
+    (tmp_path / "mine.zarr").mkdir()
+    with pytest.raises(InvalidArgumentError, match=r"mine\.zarr.*is no zarr array"):
+        model.get_latent_representation(out=tmp_path / "mine.zarr")
+
+
+def test_splicing_is_written_whole_or_not_at_all(tmp_path: Path):
+    out = tmp_path / "psi.npy"
+    out.write_text("what was there")
+
+    def blocks():
+        yield np.zeros((2, 3), np.float32)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        collect(blocks(), (4, 3), out)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["what was there"]
+
+
+def test_cells_without_names_train_and_answer_as_those_with(tmp_path: Path):
+    sorted_cells(200).write_h5ad(tmp_path / "cells.h5ad")
+    models = [scvi_of(vivace.open_cells(tmp_path / "cells.h5ad", names=n)) for n in (True, False)]
+    for model in models:
+        model.train(max_epochs=1, progress=False)
+    np.testing.assert_array_equal(*(m.get_latent_representation() for m in models))
+    tables = [m.get_normalized_expression(indices=[5, 2]) for m in models]
+    assert tables[1].index.tolist() == [5, 2]
+    np.testing.assert_array_equal(*tables)

@@ -560,9 +560,13 @@ def test_18_differences_as_people_ask_for_them(asked, name: str):
             model.differential_expression(groupby=first, weights="importance")
 
 
-def test_18_no_pseudocount_says_what_one_may_be(model):
-    with pytest.raises(vivace.errors.InvalidArgumentError, match="pseudocounts=0"):
-        model.differential_expression(groupby="batch", mode="change", pseudocounts=0.0)
+def test_18_a_pseudocount_may_be_nothing_and_no_less(model):
+    how = {"groupby": "batch", "mode": "change", "n_samples_overall": 50}
+    table = model.differential_expression(**how, pseudocounts=0.0)
+    assert (table["pseudocounts"] == 0).all()
+    assert np.isfinite(table["lfc_mean"]).all()
+    with pytest.raises(vivace.errors.InvalidArgumentError, match="pseudocounts=-1"):
+        model.differential_expression(**how, pseudocounts=-1.0)
 
 
 def test_19_sysvi_says_why_it_has_no_library_size(asked):
@@ -691,3 +695,29 @@ def test_22_values_that_are_no_counts_are_told_of_where_checks_are_asked_for(law
         checked.log_prob(torch.tensor([-1.0]))
     make(mu, theta, **more).log_prob(torch.tensor([0.5]))
     assert checked.log_prob(torch.tensor([3.0])).isfinite().all()
+
+
+# the minor ones of part B ------------------------------------------------------------------------
+
+
+def test_a_reference_without_its_cells_says_how_to_load_it(tmp_path):
+    case = CASES["CondSCVI"]
+    reference = case.build(case.data())
+    reference.train(max_epochs=1, progress=False)
+    alone = vivace.load(reference.save(tmp_path))
+    with pytest.raises(vivace.errors.InvalidArgumentError, match=r"vivace.load\(folder, cells\)"):
+        vivace.DestVI.from_model(cells(), alone)
+
+
+def test_a_callback_is_taken_by_every_model():
+    class Epochs:
+        n = 0
+
+        def epoch(self, epoch, metrics):
+            self.n += 1
+
+    for name in ("SCVI", "ContrastiveVI", "CondSCVI"):
+        case, seen = CASES[name], [Epochs(), Epochs()]
+        model = case.build(case.data())
+        model.train(max_epochs=2, progress=False, callbacks=seen[:1], logger=seen[1], **case.train)
+        assert [each.n for each in seen] == [2, 2]

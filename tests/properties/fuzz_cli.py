@@ -33,7 +33,7 @@ from scipy import sparse
 import vivace
 from vivace._mudata import columns_stay
 from vivace.cli import main
-from vivace.cli.app import app
+from vivace.cli.commands import app
 from vivace.cli.fit import FITS
 
 COLUMNS = [
@@ -74,7 +74,11 @@ RUNS = [
     "run", "run", "run_pairs", "run_contrast", "run_cut", "run_empty", "run_bare", "folder", "nowhere",
     "cells.h5ad", "",
 ]  # fmt: skip
-OUT = {"latent": "new.h5ad", "de": "new.csv", "report": "new.html"}
+NO_MISTAKES = ("Note: ", "Training: ", "... ")
+OUT = {
+    "latent": "new.h5ad", "map": "new.h5ad", "expression": "new.h5ad", "de": "new.csv",
+    "states": "new.csv", "report": "new.html",
+}  # fmt: skip
 """What commands write that write no run folder."""
 PLACES = [
     "new", "new.h5ad", "new.csv", "new.html", "new.h5mu", "new/deep", "run", "mine", "mine/thesis.txt",
@@ -165,7 +169,7 @@ def end_of(words: list[str]) -> tuple[int, str, str | None]:
         code = end.code if isinstance(end.code, int) else 0
     except BaseException:  # noqa: BLE001 - whatever else it is, it is a traceback for the user
         return 1, "", traceback.format_exc(limit=-4)
-    mistakes = [line for line in err.getvalue().splitlines() if not line.startswith("Note: ")]
+    mistakes = [line for line in err.getvalue().splitlines() if not line.startswith(NO_MISTAKES)]
     text = "\n".join(mistakes)
     if "Traceback" in out.getvalue() + err.getvalue():
         return code, text, "a traceback was printed"
@@ -191,7 +195,9 @@ def commands() -> dict[str, list[Any]]:
         if name not in ("fit", "demo")  # the demo takes a minute
     }
     fits: Any = root.get_command(context, "fit")
-    return found | {f"fit {name}": list(fits.get_command(context, name).params) for name in FITS}
+    return found | {
+        f"fit {name}": list(fits.get_command(context, name).build().params) for name in FITS
+    }
 
 
 def command_line(rng: random.Random) -> list[str]:
@@ -200,7 +206,7 @@ def command_line(rng: random.Random) -> list[str]:
     words: list[str] = []
     for one in commands()[name]:
         words += argument(one, name, rng)
-    if name.startswith("fit") or name == "deconvolve":
+    if name.startswith("fit") or name in ("deconvolve", "map"):
         words += ["--max-epochs", "1"] if "--max-epochs" not in words else []
     words = [*name.split(), *words]
     for _ in range(rng.choice([0] * 9 + [1, 2])):
@@ -239,6 +245,7 @@ def value_of(one: Any, command: str, rng: random.Random) -> str:
         "target": PAIRS[:4],
         "checkpoint": PLACES,
         "resume": [*PLACES, "text.h5ad"],
+        "keep": PLACES,
     }
     other = {"out": PLACES, "run": RUNS, "background": PAIRS, "target": PAIRS}
     if rng.random() < 0.85 and name in likely:

@@ -90,6 +90,12 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     return lambda **options: write_run(tmp_path / "run", **options)
 
 
+@pytest.fixture(scope="session")
+def write_invented() -> Callable[..., Path]:
+    """``write_invented(folder, n_cells=10, ...)``, for a run that several tests share."""
+    return write_run
+
+
 def write_run(
     folder: Path,
     n_cells: int = 10,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ import pytest
 from vivace.errors import MissingDependencyError, ModelFileError
 from vivace.report import write_report
 
-VOID = {"meta", "path", "use", "image", "link", "br", "rect", "line", "circle"}
+VOID = {"meta", "input", "wbr", "path", "use", "image", "link", "br", "rect", "line", "circle"}
 
 
 class Balanced(HTMLParser):
@@ -53,7 +54,7 @@ def test_the_page_is_one_whole_file(make_run):
     assert parsed.open == []
     assert parsed.outside == []
     text = page.read_text(encoding="utf-8")
-    assert "<script" not in text
+    assert "<script src" not in text
     assert "@import" not in text
     for title in ("At a glance", "The map of cells", "Training", "The data", "Settings"):
         assert title in text
@@ -121,7 +122,7 @@ def test_the_report_does_not_import_torch(make_run):
 
 @pytest.mark.parametrize(
     ("module", "names", "n_cells"),
-    [("jinja2", "jinja2", 5), ("matplotlib", "matplotlib", 5), ("umap", "umap-learn", 20)],
+    [("jinja2", "jinja2", 5), ("matplotlib", "matplotlib", 5), ("openTSNE", "openTSNE", 20)],
 )
 def test_a_missing_extra_says_what_to_install(make_run, monkeypatch, module, names, n_cells):
     monkeypatch.setitem(sys.modules, module, None)
@@ -183,3 +184,28 @@ def test_a_damaged_run_folder_is_named(make_run, damage, message):
     damage(run)
     with pytest.raises(ModelFileError, match=message):
         write_report(run)
+
+
+def brightness(colour: str) -> float:
+    """Relative luminance of a colour like #0b6a70 (WCAG 2.1)."""
+    digits = colour.lstrip("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def palettes() -> list[dict[str, str]]:
+    """Colours of the style sheet: light, dark, print."""
+    style = (Path(write_report.__code__.co_filename).parent / "page.css").read_text()
+    blocks = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    return [dict(re.findall(r"--([\w-]+): (#\w+);", block)) for block in blocks]
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("ink", ["ink", "soft", "accent", "good", "look", "bad"])
+def test_words_stand_out_from_their_ground(number, ink):
+    colours = palettes()[number]
+    for ground in ("paper", "card"):
+        light, dark = sorted([brightness(colours[ink]), brightness(colours[ground])], reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, f"--{ink} on --{ground}"

@@ -168,6 +168,23 @@ def test_what_is_no_callback_is_refused_before_training(given: Any, argument: st
     assert len(read_callbacks((Diary(), Diary()), Diary())) == 3
 
 
+def test_processes_that_are_started_anew_would_not_find_a_class_of_the_script():
+    from vivace.train.callbacks import check_importable
+
+    there = type("There", (Diary,), {"__module__": "__main__"})()
+    with pytest.raises(InvalidArgumentError, match="do not find There in this script"):
+        check_importable([Diary(), there], 2)
+    check_importable([Diary()], 2)
+
+
+@pytest.mark.parametrize("package", READY)
+def test_the_ready_ones_can_be_handed_to_other_processes(package: str, tmp_path):
+    import pickle
+
+    callback = READY[package](tmp_path, log_every_n_steps=7)
+    assert pickle.loads(pickle.dumps(callback)).every == 7
+
+
 # the ready ones ---------------------------------------------------------------------------------
 
 
@@ -249,7 +266,7 @@ def test_a_package_that_is_missing_is_said_before_anything_is_trained(
 
 
 def test_where_no_terminal_is_a_line_says_where_training_is(capsys, monkeypatch):
-    monkeypatch.setattr("vivace.train.progress.SILENCE", 0.0)
+    monkeypatch.setattr("vivace._progress.SILENCE", 0.0)
     fit(Line(), Stream(), Stream(8), options=options(), progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 8
@@ -300,6 +317,10 @@ def test_whatever_takes_long_is_named():
         with doing("drawing the map"):
             assert heard.wait(5)
     assert lines[0].startswith("... drawing the map, 0 s so far")
+    with no_silence(lines.append, every=0.02), doing(""):
+        n = len(lines)
+        time.sleep(0.06)
+    assert len(lines) == n
     n = len(lines)
     time.sleep(0.06)
     assert len(lines) == n

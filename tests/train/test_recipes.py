@@ -6,7 +6,7 @@ import pytest
 
 from vivace.datasets import simulate
 from vivace.models import SCVI
-from vivace.models.scvi_recipe import SCVI_FAST, SCVI_FAST_BATCHES, scvi_batch_size
+from vivace.models.scvi_recipe import SCVI_FAST, SCVI_FAST_BATCHES, scvi_batch_size, scvi_lr
 from vivace.train.recipes import make_options
 
 CELLS = [1, 31, 32, 33, 300, 2_000, 20_000, 20_001, 150_000, 10**6, 10**8]
@@ -33,12 +33,23 @@ def test_passes_shrink_with_the_cells_and_small_data_gets_its_steps(epochs):
     assert min(steps) >= 200
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_few_cells_come_again_more_often_but_not_more_than_30_times(kind):
+@pytest.mark.parametrize(
+    ("kind", "of_few"), [(SCVI_FAST, 11 * 1200), (SCVI_FAST_BATCHES, 20 * 1200)]
+)
+def test_few_cells_come_again_more_often_but_not_more_than_30_times(kind, of_few):
     for n_cells in (250, 300, 640, 1100):
         found = kind["max_epochs"](n_cells, scvi_batch_size(n_cells))
         assert found <= 30
-        assert found == 30 or found * n_cells >= 1200 * kind["max_epochs"](5000, 64)
+        assert found == 30 or found * n_cells >= of_few
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cell_more_or_less_makes_no_leap_in_the_steps(kind):
+    steps = [
+        kind["max_epochs"](n, scvi_batch_size(n)) * -(-n // scvi_batch_size(n))
+        for n in (1199, 1200)
+    ]
+    assert max(steps) <= 1.5 * min(steps)
 
 
 def test_batches_get_more_passes():
@@ -56,6 +67,19 @@ def test_a_users_warm_up_rises_from_zero(warmup, kind):
     found = make_options("fast", 3000, {warmup: 10}, {"fast": kind})
     assert found.kl_weight(0, 0, 1000) == 0
     assert found.kl_weight(10, 10, 1000) == 1
+
+
+@pytest.mark.parametrize("n_cells", [20_000, 50_000, 150_000, 10**6])
+def test_many_cells_take_no_longer_than_eleven_or_twenty_passes_of_twenty_thousand(n_cells):
+    for kind, passes in zip(KINDS, (11, 20), strict=True):
+        found = kind["max_epochs"](n_cells, 64)
+        assert found == max(2, -(-passes * 20_000 // n_cells))
+
+
+def test_the_peak_depends_on_the_cells_and_the_users_wins():
+    peaks = [make_options("fast", n, {}, MODEL).lr for n in (100, 1199, 1200, 10**6)]
+    assert peaks == [6e-2, 6e-2, 3e-2, 3e-2]
+    assert make_options("fast", 3000, {"lr": 0.1}, MODEL).lr == 0.1
 
 
 def test_a_users_number_of_epochs_wins():
@@ -81,4 +105,5 @@ def test_the_fast_recipe_is_what_scvi_trains_with():
     model.train(max_epochs=1, progress=False)
     used = model.training["options"]
     told = SCVI_FAST_BATCHES | {"max_epochs": 1, "batch_size": scvi_batch_size(64)}
+    told["lr"] = scvi_lr(64)
     assert {name: used[name] for name in told} == told

@@ -92,15 +92,16 @@ def fine_labels(**options: Any) -> dict[str, Any]:
 
 
 def destvi_with_batch_norms() -> dict[str, Any]:
-    """Of a decoder with batch norms and a slide with three spots, which one part of them lacks at times."""
+    """Of a decoder with batch norms and a slide of three spots, which one part of them lacks at times."""
     reference, spots = simulate("spatial", n_cells=120, n_genes=60, n_spots=80)
     for adata in (reference, spots):
-        adata.obs["slide"] = ["rare" if i % 40 == 3 else "frequent" for i in range(adata.n_obs)]
+        adata.obs["slide"] = ["rare" if i % 30 == 3 else "frequent" for i in range(adata.n_obs)]
     norms = {"use_batch_norm": True, "use_layer_norm": False}
     given = {"max_epochs": 2, "batch_size": 8, "progress": False}
     vivace.CondSCVI.setup_anndata(reference, labels_key="cell_type", batch_key="slide")
     cells = vivace.CondSCVI(reference, n_hidden=16, n_latent=3, extra_decoder_kwargs=norms)
     cells.train(**given)
+    vivace.DestVI.setup_anndata(spots, batch_key="slide")
     model = vivace.DestVI.from_model(spots, cells, vamp_prior_p=3, extra_decoder_kwargs=norms)
     model.train(**given)
     return state_of(model)

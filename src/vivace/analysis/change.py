@@ -19,22 +19,25 @@ SMALLEST = 1e-10
 REPORTED = 1e-3
 """The reported fold changes use this share of the pseudocount that probabilities are computed with."""
 LEAST_DELTA = 0.1
+LEAST = float(np.finfo(np.float32).tiny)
 
 ChangeFn: TypeAlias = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 DomainFn: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def log_fold_change(scale1: np.ndarray, scale2: np.ndarray, pseudocount: float) -> np.ndarray:
-    """``log2(scale1 + c) - log2(scale2 + c)``, elementwise.
+    """``log2(scale1 + c) - log2(scale2 + c)``, elementwise; without a pseudocount, 0 and 0 are equal.
 
     Examples
     --------
     >>> import numpy as np
     >>> log_fold_change(np.array([0.3]), np.array([0.1]), 0.1)
     array([1.])
+    >>> log_fold_change(np.array([0.0, 0.4]), np.array([0.0, 0.1]), 0.0)
+    array([0., 2.])
     """
-    ratio = (scale1 + pseudocount) / (scale2 + pseudocount)
-    return np.log2(ratio)
+    c = max(pseudocount, LEAST)  # a share that is too small for float32 is 0
+    return np.log2((scale1 + c) / (scale2 + c))
 
 
 def beyond(delta: float) -> DomainFn:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from vivace._arguments import LEVEL, read_number, read_option
 from vivace.analysis.change import (
     REPORTED,
     ChangeFn,
@@ -72,7 +73,7 @@ class DifferentialOptions:
     m1_domain_fn
         ``f(change)`` to two boolean arrays (increased, decreased); default beyond ``delta``.
     pseudocounts
-        Added to both scales; None estimates it from genes that are not expressed.
+        Added to both scales, 0 for nothing; None estimates it from genes that are not expressed.
     threshold_counts
         A gene with a smaller raw mean is not expressed in a group.
     test_mode
@@ -107,17 +108,11 @@ class DifferentialOptions:
             check_choice("change_fn", self.change_fn, ("log-fold",))
         for name, n_arguments in (("change_fn", 3), ("m1_domain_fn", 1)):
             _check_arity(name, getattr(self, name), n_arguments)
-        for name, positive in (
-            ("delta", self.delta is None or self.delta >= 0),
-            ("fdr_target", 0 < self.fdr_target < 1),
-            ("n_samples_overall", self.n_samples_overall >= 1),
-            ("m_permutation", self.m_permutation >= 1),
-            ("pseudocounts", self.pseudocounts is None or self.pseudocounts > 0),
-            ("cred_interval_lvls", all(0 < level < 1 for level in self.levels)),
-        ):
-            if not positive:
-                msg = f"{name}={getattr(self, name)!r} is out of range"
-                raise InvalidArgumentError(msg)
+        for field in fields(self):
+            value = read_option(field.name, getattr(self, field.name), field.default)
+            object.__setattr__(self, field.name, value)
+        for level in self.levels:
+            read_number("cred_interval_lvls", level, LEVEL)
 
     @property
     def levels(self) -> list[float]:
@@ -190,7 +185,8 @@ def differential_expression(
     ``scale1`` and ``scale2`` mean normalised expression; in change mode ``pseudocounts``, ``delta``
     and the log2 fold change's mean, median, std, min, max (and intervals), computed with 1e-3 of the
     pseudocount that the probabilities are computed with; statistics of the raw counts;
-    ``is_de_fdr_<target>``; ``comparison, group1, group2`` if groups have names.
+    ``is_de_fdr_<target>``; ``comparison, group1, group2`` if groups have names. In ``attrs["n_cells"]``:
+    name of each comparison to the cells of either side, of which fewer than ten say little.
 
     References
     ----------
@@ -215,7 +211,7 @@ def differential_expression(
     _warn_of_batches(batches1, batches2, options.n_samples_overall)
     draws = draw_sets(draw_scales, plan, len(var_names), options, batches1, batches2, rng)
     raw = [RawStatistics.of(count_blocks(rows), len(var_names)) for rows in plan.sets]
-    tables = []
+    tables, n_cells = [], {}
     for comparison in plan.comparisons:
         pairs = draws.pairs(comparison, options, rng)
         raw1, raw2 = (
@@ -224,7 +220,10 @@ def differential_expression(
         )
         columns = compare(draws.values, *pairs, raw1, raw2, options)
         tables.append(_table(columns, var_names, comparison, options))
-    return pd.concat(tables)
+        n_cells[comparison.name] = (raw1.n_cells, raw2.n_cells)
+    table = pd.concat(tables)
+    table.attrs["n_cells"] = n_cells
+    return table
 
 
 def _warn_of_batches(batches1: Batches, batches2: Batches, n_samples: int) -> None:
@@ -498,5 +497,5 @@ def _table(
     table = table.sort_values(by, ascending=False, kind="stable")
     if comparison.names is not None:
         one, two = comparison.names
-        table = table.assign(comparison=f"{one} vs {two}", group1=one, group2=two)
+        table = table.assign(comparison=comparison.name, group1=one, group2=two)
     return table

@@ -16,12 +16,13 @@ import pandas as pd
 import torch
 from scipy import sparse
 
+from vivace._arguments import Range, read_number, read_option
 from vivace.analysis.change import bayes_factor, beyond, false_discovery_mask, probability
 from vivace.analysis.expression import decode
 from vivace.analysis.groups import Plan
 from vivace.analysis.latent import infer
 from vivace.analysis.splicing import junction_phi
-from vivace.errors import InvalidArgumentError, check_choice
+from vivace.errors import check_choice
 from vivace.kernels import splicing
 
 BLOCK = 2_000_000
@@ -70,14 +71,9 @@ class SplicingOptions:
         check_choice("mode", self.mode, ("change", "vanilla"))
         check_choice("test_mode", self.test_mode, ("two", "three"))
         check_choice("norm_splicing_function", self.norm_splicing_function, FUNCTIONS)
-        for name, good in (
-            ("delta", 0 <= self.delta < 1),
-            ("fdr_target", 0 < self.fdr_target < 1),
-            ("n_samples_overall", self.n_samples_overall >= 1),
-        ):
-            if not good:
-                msg = f"{name}={getattr(self, name)!r} is out of range"
-                raise InvalidArgumentError(msg)
+        read_number("delta", self.delta, Range(0, 1, below=True))
+        for name in ("fdr_target", "n_samples_overall"):
+            object.__setattr__(self, name, read_option(name, getattr(self, name)))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,11 @@ class Comparison:
     second: tuple[int, ...]
     names: tuple[str, str] | None = None
 
+    @property
+    def name(self) -> str:
+        """What stands against what."""
+        return " vs ".join(self.names or ("idx1", "idx2"))
+
 
 @dataclass(frozen=True)
 class Plan:

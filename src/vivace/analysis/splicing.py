@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from vivace._files import replacing
 from vivace._types import Keys, Minibatches
 from vivace.analysis.expression import decode
 from vivace.analysis.latent import infer, with_mean_state
@@ -156,16 +157,17 @@ def splicing_blocks(
 def collect(
     blocks: Iterable[np.ndarray], shape: tuple[int, ...], out: str | Path | None
 ) -> np.ndarray:
-    """Blocks (..., B, J) below each other, in memory or in a ``.npy`` file that is mapped."""
+    """Blocks (..., B, J) below each other, in memory or in a ``.npy`` file, written whole or not at all."""
     if out is None:
         return np.concatenate(list(blocks), axis=-2)
-    values = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=shape)
-    start = 0
-    for block in blocks:
-        end = start + block.shape[-2]
-        values[..., start:end, :] = block
-        start = end
-    values.flush()
+    with replacing(out) as beside:
+        values = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
+        start = 0
+        for block in blocks:
+            end = start + block.shape[-2]
+            values[..., start:end, :] = block
+            start = end
+        values.flush()
     return values
 
 

@@ -11,7 +11,7 @@ from vivace.cli.words import say
 from vivace.errors import MissingDependencyError
 from vivace.runs.write import check_new_run
 
-NEEDS = {"scanpy": "scanpy", "matplotlib": "matplotlib", "umap": "umap-learn", "jinja2": "jinja2"}
+NEEDS = {"scanpy": "scanpy", "matplotlib": "matplotlib", "openTSNE": "openTSNE", "jinja2": "jinja2"}
 
 
 def run_demo(out: Path, seed: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vivace._files import replacing
+from vivace._progress import doing
 from vivace.cli.counts import whole_counts
 from vivace.cli.files import check_new_file, write_cells
 from vivace.cli.large import memory, read_cells_of
@@ -50,7 +51,7 @@ def run_expression(
     model = load(run)
     given = {name: value for name, value in how.items() if value not in (None, [], False)}
     genes = given.get("gene_list", list(model.var_names))
-    with whole_counts(allow_fractions=allow_fractions):
+    with whole_counts(allow_fractions=allow_fractions), doing("asking the model"):
         cells = read_cells_of(model, data)
         model.adata = cells_for(model, cells)
         parts = expression(model, cell_type, given)
@@ -91,8 +92,8 @@ def of_type(model: DestVI, cell_type: str | None, how: dict[str, Any]) -> Iterat
         msg = f"{' and '.join(map(flag, how))}: there is no such choice for spots; leave it out"
         raise UnsupportedError(msg)
     of_rows = model.get_expression_for_ct if counts else model.get_scale_for_ct
-    columns = name_positions(genes, model.var_names, "gene_list", "gene")
-    columns = slice(None) if columns is None else columns
+    named = name_positions(genes, model.var_names, "gene_list", "gene")
+    columns: Any = slice(None) if named is None else named
     return (of_rows(name, rows).iloc[:, columns] for rows in ranges(model.adata.n_obs))
 
 

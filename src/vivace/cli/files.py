@@ -140,10 +140,15 @@ def near(path: Path) -> str:
 
 def check_new_file(path: Path, *, overwrite: bool) -> None:
     """Refuse to replace a file unasked, or to write where there is no folder."""
-    if path.is_dir():
+    if path.is_dir() and not is_zarr(path):
         raise InvalidArgumentError(f'"{path}" is a folder; name a file')
     if path.exists() and not overwrite:
         raise InvalidArgumentError(f'"{path}" is there already; --overwrite replaces it')
     if not path.parent.is_dir():
         raise InvalidArgumentError(f'there is no folder "{path.parent}" to write "{path.name}" to')
     check_place(path)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is one that zarr wrote."""
+    return path.suffix == ".zarr" and any((path / n).is_file() for n in ("zarr.json", ".zgroup"))

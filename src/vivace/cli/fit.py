@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,10 +61,11 @@ class Fit:
         return self.setup == "setup_mudata"
 
 
-NOT_FOR_THE_SHELL = ("compat",)
+NOT_FOR_THE_SHELL = ("compat", "extra_payload_autotune")
 COMMON = ("max_epochs", "batch_size", "lr", "early_stopping")
 TRAIN = ("recipe", "seed", "train_size", "accelerator", "checkpoint", "resume")
 PANELS = ("Your data", "The model", "Training", "Training, fine tuning")
+NETWORK = "The model, fine tuning"
 ESSENTIAL = (
     *("data", "out", "overwrite", "layer", "batch_key", "labels_key", "categorical_covariate_keys"),
     *("n_top_genes", "background", "target", "normalize", "n_latent", "max_epochs", "seed", "help"),
@@ -72,8 +74,8 @@ ESSENTIAL = (
 PLAIN_HELP = {
     "layer": "Layer of the file with the raw counts; default: X. raw takes those of .raw.",
     "batch_key": "Column of obs with the batch (sample, donor, study) whose effect is to be removed.",
-    "labels_key": "Column of obs with known kinds of cells; shown in the report, not used to learn "
-    "unless an option of the model says so.",
+    "labels_key": "Column of obs with known kinds of cells; shown and compared in the report, not used to "
+    "learn unless an option of the model says so.",
     "size_factor_key": "Column of obs with a size factor (above 0) to use in place of total counts.",
     "categorical_covariate_keys": "Further column of obs with groups to correct for; may be given "
     "several times.",
@@ -148,6 +150,7 @@ def fit_parameters(fit: Fit) -> list[Any]:
         *([COLOUR] if fit.paired else [N_TOP_GENES, COLOUR]),
         parameter("allow_fractions", AllowFractions, False),
         *from_signature(constructor(model), model.__doc__, net),
+        *module_options(model),
         *from_dataclass(TrainOptions, training, only=lambda n: n in COMMON),
         *(p for p in train if p.name in TRAIN),
         DEVICES,
@@ -164,39 +167,84 @@ def fit_parameters(fit: Fit) -> list[Any]:
     return [one for one in options if one.name not in NOT_FOR_THE_SHELL]
 
 
-def run_fit(
-    fit: Fit, *, data: Any, out: Path, overwrite: bool, allow_fractions: bool, **values: Any
-) -> None:
+def module_options(model: type[BaseModel]) -> list[Any]:
+    """What the constructor passes on to its module; not given means the module's default."""
+    from vivace.models.door import further_options
+
+    further, found = further_options(model), {}
+    for base in (c for c in model.module_class.__mro__ if "__init__" in vars(c)):
+        for one in from_signature(vars(base)["__init__"], base.__doc__, NETWORK):
+            described = one.annotation.__metadata__[0]
+            if one.name in further and one.name not in found and described.help:
+                described.help += f"  [default: {further[one.name]}]"
+                found[one.name] = asked_later(one)
+    return list(found.values())
+
+
+def run_fit(fit: Fit, *, out: Path, overwrite: bool, **values: Any) -> None:
     """Read, choose genes, train, and write the run folder."""
     check_new_run(out, overwrite=overwrite)
+    with ready(fit, **values) as given:
+        model = given.model
+        check_room(model, out)
+        say(f"Training {fit.model}. {PROMISE}")
+        model.train(**given.train)
+        say(outcome(model.training))
+        shown = {"colour_by": values["colour"] or None, "labels": given.labels}
+        keep_run(model, out, source=given.source, notes=given.notes, **shown)
+    first = values["data"] if fit.paired else values["data"][0]
+    say(
+        f"Wrote {out}/\nNext: vivace report {out}\n"
+        f"      vivace latent {out} {first} --out FILE{'.h5mu' if fit.paired else '.h5ad'}"
+    )
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model that waits to be trained.
+
+    Attributes
+    ----------
+    model, train
+        The model with its cells, and arguments of ``train``.
+    source
+        Names of the files.
+    notes
+        Sentences about the counts, to be shown.
+    labels
+        Column with kinds of cells that are only looked at, where the model learns from none.
+    """
+
+    model: BaseModel
+    train: dict[str, Any]
+    source: str
+    notes: list[str]
+    labels: str | None
+
+
+@contextmanager
+def ready(fit: Fit, *, data: Any, allow_fractions: bool, **values: Any) -> Iterator[Ready]:
+    """Read cells, choose genes and build a model; inside, counts are as the user allowed them to be."""
     from vivace import models
 
     model_class = getattr(models, fit.model)
     own = {p.name: values.pop(p.name) for p in fit.own}
     on_disk = values.pop("on_disk", None)
     setup, options, train = split_values(model_class, values, fit.setup)
-    files = [data] if fit.paired else data
     cells = read_paired_cells(data) if fit.paired else read_files(data, on_disk)
-    source = ", ".join(path.name for path in files)
+    source = data.name if fit.paired else ", ".join(path.name for path in data)
     say(f"Read {size(cells)} from {source}.")
     check_needed({name: values[name] for name in fit.needs}, cells.obs)
-    check_columns("colour", values["colour"], cells.obs)
+    check_columns("colour", values.get("colour") or [], cells.obs)
+    shown = own.get("labels_key")
+    check_columns("labels_key", [shown] if shown else [], cells.obs)
     train |= fit.own_train(cells, own)
     allowed = allow_fractions or values.get("gene_likelihood") == "normal"
     with whole_counts(allow_fractions=allowed) as notes:
         if not fit.paired:
             cells = chosen_genes(cells, values["n_top_genes"], setup)
         getattr(model_class, fit.setup)(cells, **setup)
-        model = model_class(cells, **options)
-        check_room(model, out)
-        say(f"Training {fit.model}. {PROMISE}")
-        model.train(**train)
-        say(outcome(model.training))
-        keep_run(model, out, source=source, colour_by=values["colour"] or None, notes=notes)
-    say(
-        f"Wrote {out}/\nNext: vivace report {out}\n"
-        f"      vivace latent {out} {files[0]} --out FILE{'.h5mu' if fit.paired else '.h5ad'}"
-    )
+        yield Ready(model_class(cells, **options), train, source, notes, shown)
 
 
 def size(cells: Any) -> str:
@@ -231,6 +279,7 @@ def split_values(
     """Arguments of setup, constructor and training from the values of the options."""
     setup = {p.name for p in from_signature(getattr(model, describe), None, "")}
     net = {p.name for p in from_signature(constructor(model), None, "")}
+    net |= {p.name for p in module_options(model)}
     given = {k: v for k, v in values.items() if v is not None and v != []}
     own = {"n_top_genes", "colour"}
     return (
@@ -361,6 +410,12 @@ CHECKPOINTS = [
         None,
     ),
 ]
+LABELS_SHOWN = parameter(
+    "labels_key",
+    Annotated[str | None, typer.Option("--labels", help="", rich_help_panel=PANELS[0])],
+    None,
+)
+"""Of a model that takes no labels: they are for the report alone."""
 POPULATIONS = tuple(
     parameter(
         name,
@@ -391,6 +446,7 @@ FITS = {
         "Integrate systems that differ more than batches do: species, protocols, organoids and tissue "
         "(SysVI, Hrovatin et al. 2023). --normalize takes raw counts.",
         needs=("batch_key",),
+        own=(LABELS_SHOWN,),
     ),
     "condscvi": Fit(
         "CondSCVI",

@@ -11,6 +11,8 @@ ALL = "--help-all"
 SAYS_ALL = (ALL, "Show every option, and all there is to say.")
 CLAUSE = re.compile(r"[.;:](?:\s|$)|\s\((?!\.)")
 """Where the first clause of a description ends; endings of files, in brackets, belong to it."""
+NAME = re.compile(r".+?(?= <| / |$)")
+"""A name, without the kind of its values and without the name of its contrary."""
 KIND = re.compile(r"<(?:list\[)?(\w+)(?:\]| range)>")
 """Kinds of values that are said more simply: ``<list[str]>``, ``<int range>``."""
 
@@ -45,7 +47,7 @@ def write_options(ctx: Any, parameters: Iterable[Any], formatter: Any) -> None:
 
 def write_few(ctx: Any, parameters: Iterable[Any], formatter: Any, *more: tuple[str, str]) -> None:
     """Write a line or two for each parameter, arguments first, then what is required; then ``more``."""
-    rows = [(name.split(" <")[0], brief(text)) for _, (name, text) in records(ctx, parameters)]
+    rows = [(NAME.match(name)[0], brief(text)) for _, (name, text) in records(ctx, parameters)]
     rows.sort(key=lambda row: (row[0].startswith("-"), REQUIRED not in row[1]))
     formatter.write_paragraph()
     with formatter.indentation():

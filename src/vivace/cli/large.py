@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vivace._files import replacing
+from vivace._files import replacing, replacing_folder
 from vivace.cli.files import near, read_cells, read_paired_cells
 from vivace.cli.words import note, say
 from vivace.errors import InvalidDataError, MissingKeyError
@@ -99,12 +101,12 @@ def stay_on_disk(cells: Any) -> bool:
 def write_beside_counts(
     source: Path, out: Path, ranges: Iterable[Means], n_cells: int
 ) -> dict[str, int]:
-    """Copy an .h5ad file and put arrays into ``obsm`` of the copy, whole or not at all.
+    """Copy a file of cells and put arrays into ``obsm`` of the copy, whole or not at all.
 
     Parameters
     ----------
     source, out
-        The file, and where the copy goes.
+        The file, and where the copy goes: two .h5ad files or two .zarr folders.
     ranges
         Name of each array to its next rows.
     n_cells
@@ -114,25 +116,49 @@ def write_beside_counts(
     -------
     Name of each array to its number of columns.
     """
+    with copied_file(source, out) if source.is_file() else copied_folder(source, out) as cells:
+        obsm, done, arrays = cells.require_group("obsm"), 0, {}
+        for means in ranges:
+            for name, values in means.items():
+                if name not in arrays:
+                    arrays[name] = new_array(obsm, name, (n_cells, values.shape[1]))
+                arrays[name][done : done + len(values)] = values
+            done += len(values)
+        return {name: array.shape[1] for name, array in arrays.items()}
+
+
+@contextmanager
+def copied_file(source: Path, out: Path) -> Iterator[Any]:
+    """A copy of an .h5ad file to write to."""
     import h5py
 
     with replacing(out) as beside:
         shutil.copyfile(source, beside)
         with h5py.File(beside, "r+") as file:
-            obsm, done, arrays = file["obsm"], 0, {}
-            for means in ranges:
-                for name, values in means.items():
-                    if name not in arrays:
-                        arrays[name] = new_array(obsm, name, (n_cells, values.shape[1]))
-                    arrays[name][done : done + len(values)] = values
-                done += len(values)
-            return {name: array.shape[1] for name, array in arrays.items()}
+            yield file
+
+
+@contextmanager
+def copied_folder(source: Path, out: Path) -> Iterator[Any]:
+    """A copy of a .zarr folder to write to."""
+    import zarr
+
+    with replacing_folder(out) as beside:
+        shutil.copytree(source, beside, dirs_exist_ok=True)
+        consolidated = zarr.open_group(beside, mode="r").metadata.consolidated_metadata
+        group = zarr.open_group(beside, mode="r+", use_consolidated=False)
+        yield group
+        if consolidated is not None:  # a list of all that is there, which would lack what is new
+            with warnings.catch_warnings():  # of format 3, as if it had not been so before
+                warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+                zarr.consolidate_metadata(group.store)
 
 
 def new_array(obsm: Any, name: str, shape: tuple[int, int]) -> Any:
     """An array as anndata keeps them, in place of one of that name."""
     if name in obsm:
         del obsm[name]
-    made = obsm.create_dataset(name, shape, "f4")
+    create = obsm.create_array if hasattr(obsm, "create_array") else obsm.create_dataset
+    made = create(name, shape=shape, dtype="f4")
     made.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
     return made

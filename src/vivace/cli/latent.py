@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vivace._files import replacing
+from vivace._progress import doing
 from vivace.cli.counts import counted, whole_counts, with_genes
 from vivace.cli.files import PAIRED, check_new_file, write_cells
 from vivace.cli.large import Means, read_cells_of, stay_on_disk, write_beside_counts
@@ -31,11 +32,11 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fract
 
     model = load(run)
     cells = read_cells_of(model, data)
-    with whole_counts(allow_fractions=allow_fractions):
+    with whole_counts(allow_fractions=allow_fractions), doing("asking the model"):
         ranges = latent_ranges(model, cells_for(model, cells))
         if out.suffix == ".csv":
             widths = write_table(ranges, cells.obs_names, out)
-        elif stay_on_disk(cells):
+        elif data.suffix == ".zarr" or stay_on_disk(cells):
             widths = write_beside_counts(data, out, named(ranges), cells.n_obs)
         else:
             found = joined(named(ranges))
@@ -50,11 +51,10 @@ def run_latent(run: Path, data: Path, out: Path, *, overwrite: bool, allow_fract
 
 def check_ending(data: Path, out: Path) -> None:
     """Refuse a name that says neither cells, of the kind that were read, nor a table."""
-    kind = PAIRED if data.suffix.lower() == PAIRED else ".h5ad"
-    if out.suffix not in (kind, ".csv") or (out.suffix == kind and data.suffix == ".zarr"):
+    own = data.suffix.lower()
+    kind = own if own in (PAIRED, ".zarr") else ".h5ad"
+    if out.suffix not in (kind, ".csv"):
         msg = f'--out "{out}" should end in {kind} (cells with the latent space) or .csv (a table)'
-        if data.suffix == ".zarr":
-            msg = f'--out "{out}" should end in .csv: a .zarr of cells is not copied'
         raise InvalidArgumentError(msg)
 
 

@@ -119,7 +119,7 @@ def mapped(reference: BaseModel, cells: Any, train: dict[str, Any]) -> tuple[Bas
 
 
 def known_cells(run: Path, labels: str | None) -> Known | None:
-    """The reference's cells as its run folder keeps them, at most 20,000; None where no labels are.
+    """Cells of the reference as its run folder keeps them (a sample of many); None where no labels are.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
@@ -13,6 +14,10 @@ import typer
 from vivace.cli.words import flag
 
 PLAIN = (str, int, float, bool)
+UNPROVEN = ("cuda_graphs",)
+"""Options that are accepted and not shown: no device has run them yet."""
+ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`")
+"""A reference to something by its path."""
 
 
 def from_signature(function: Callable[..., Any], docs: str | None, panel: str) -> list[Any]:
@@ -52,7 +57,7 @@ def option(name: str, kind: Any, default: Any, text: str, panel: str) -> inspect
     names = [flag(name)]
     if kind is bool:
         names = [f"{flag(name)}/--no-{flag(name)[2:]}"]
-    described = typer.Option(*names, help=text, rich_help_panel=panel)
+    described = typer.Option(*names, help=text, rich_help_panel=panel, hidden=name in UNPROVEN)
     if default is None:
         kind = kind | None
     annotation = Annotated[kind, described]  # type: ignore[valid-type]
@@ -136,4 +141,15 @@ def descriptions(docs: str | None) -> dict[str, str]:
         elif inside and line.strip():
             for name in names:
                 found[name] = f"{found.get(name, '')} {line.strip()}".strip()
-    return {name: textwrap.shorten(text.replace("``", ""), 240) for name, text in found.items()}
+    return {name: textwrap.shorten(plain(text), 240) for name, text in found.items()}
+
+
+def plain(text: str) -> str:
+    """Text of a docstring without its marks.
+
+    Examples
+    --------
+    >>> plain("As ``x``, see :class:`~vivace.nn.Encoder`.")
+    'As x, see Encoder.'
+    """
+    return ROLE.sub(r"\1", text).replace("``", "")

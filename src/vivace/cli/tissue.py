@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from vivace._files import replacing
+from vivace._progress import doing
 from vivace.cli.counts import whole_counts
 from vivace.cli.files import check_new_file
 from vivace.cli.large import read_cells_of
@@ -42,7 +43,7 @@ def run_states(
             "(vivace deconvolve); vivace latent gives the state of each cell"
         )
         raise UnsupportedError(msg)
-    with whole_counts(allow_fractions=allow_fractions):
+    with whole_counts(allow_fractions=allow_fractions), doing("asking the model"):
         model.adata = cells_for(model, read_cells_of(model, data))
         states = state_table(model, chosen(model, cell_type))
     with replacing(out) as beside:

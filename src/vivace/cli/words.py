@@ -17,6 +17,9 @@ FLAGS = {
     "categorical_covariate_keys": "--categorical-covariate",
     "continuous_covariate_keys": "--continuous-covariate",
     "gene_list": "--gene",
+    "n_fits": "--fits",
+    "n_trials": "--trials",
+    "n_processes": "--processes",
 }
 """Arguments in Python to options in the shell, where they are called otherwise."""
 CODE = re.compile(r"([\w.]+\([^()]*=[^()]*\))")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vivace.data.selection import NAMES_AT_ONCE
 from vivace.data.sources import places
 from vivace.errors import InvalidDataError, VivaceWarning
 
@@ -41,7 +42,13 @@ def check_object(data: Any, argument: str = "adata") -> None:
 
 def are_unique(names: pd.Index, *, keep: bool) -> bool:
     """Whether no name occurs twice; ``keep`` what was found out with the names, which takes as much again."""
-    return names.is_unique if keep else pd.Index(names.to_numpy()).is_unique
+    if keep or isinstance(names, pd.RangeIndex):
+        return names.is_unique
+    values = names.to_numpy(dtype=object)
+    parts = np.array_split(values, len(values) // NAMES_AT_ONCE + 1)
+    numbers = np.concatenate([pd.util.hash_array(part, categorize=False) for part in parts])
+    numbers.sort()
+    return not (numbers[1:] == numbers[:-1]).any() or pd.Index(values).is_unique
 
 
 def _instead_of(data: Any) -> str:

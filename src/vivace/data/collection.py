@@ -15,7 +15,8 @@ import pandas as pd
 
 from vivace._files import user_path
 from vivace._mudata import columns_stay
-from vivace.data.selection import name_positions
+from vivace.data.checks import are_unique
+from vivace.data.selection import NAMES_AT_ONCE, name_positions
 from vivace.data.sources import LazyMatrix
 from vivace.data.sources.lazy import accepted_by_anndata
 from vivace.data.sources.open import on_disk
@@ -30,7 +31,9 @@ FILE = "file"
 PAIRED = ".h5mu"
 
 
-def open_cells(paths: Any, *, genes: Any = None, obsm: Sequence[str] = ()) -> Any:
+def open_cells(
+    paths: Any, *, genes: Any = None, obsm: Sequence[str] = (), names: bool = True
+) -> Any:
     """Open files of cells without reading their counts.
 
     ``obs`` and ``var`` are read; ``X``, layers and ``raw`` stay on disk and are read as they are
@@ -47,6 +50,9 @@ def open_cells(paths: Any, *, genes: Any = None, obsm: Sequence[str] = ()) -> An
         has, in the order of the first.
     obsm
         Names of arrays of ``obsm`` to read into memory; default none, as they can be large.
+    names
+        Read the names of cells, which take some 75 bytes of memory each. Without, cells are numbered
+        from 0 on, in the order of the files; not for .h5mu.
 
     Returns
     -------
@@ -81,7 +87,11 @@ def open_cells(paths: Any, *, genes: Any = None, obsm: Sequence[str] = ()) -> An
     accepted_by_anndata()
     if files[0].suffix == PAIRED:
         return _open_paired(files)
-    return put_together([_open(file) for file in files], genes, obsm)
+    opened = [_open(file, names=names) for file in files]
+    cells = put_together(opened, genes, obsm, names=names)
+    if not names:
+        cells.obs.index = pd.RangeIndex(cells.n_obs)
+    return cells
 
 
 def choose_genes(adata: Any, genes: Any) -> Any:
@@ -130,23 +140,25 @@ class Opened:
     obsm: Callable[[str], np.ndarray]
 
 
-def put_together(opened: Sequence[Opened], genes: Any = None, obsm: Sequence[str] = ()) -> Any:
+def put_together(
+    opened: Sequence[Opened], genes: Any = None, obsm: Sequence[str] = (), *, names: bool = True
+) -> Any:
     """One AnnData of several files."""
     import anndata
 
     shared = shared_genes([file.var.index for file in opened], [file.path for file in opened])
     chosen = name_positions(genes, shared, "genes", "gene")
-    names = shared if chosen is None else shared[chosen]
+    kept = shared if chosen is None else shared[chosen]
     layers = reduce(lambda a, b: [k for k in a if k in b], [[*f.matrices] for f in opened])
-    found = {layer: _under(opened, layer, names) for layer in layers}
+    found = {layer: _under(opened, layer, kept) for layer in layers}
     arrays = {key: np.concatenate([file.obsm(key) for file in opened]) for key in obsm}
-    obs, raw = joined_obs(opened), _joined_raw(opened)
+    obs, raw = joined_obs(opened, names=names), _joined_raw(opened)
     # names that occur twice are for the models to say; a table of them takes more than the names
     with anndata.settings.override(check_uniqueness=False):
         return anndata.AnnData(
             found.pop(None, None),
             obs=obs,
-            var=opened[0].var.loc[names] if len(names) < len(opened[0].var) else opened[0].var,
+            var=opened[0].var.loc[kept] if len(kept) < len(opened[0].var) else opened[0].var,
             layers=found,
             obsm=arrays,
             raw=raw,
@@ -205,7 +217,7 @@ def shared_genes(names: Sequence[pd.Index], paths: Sequence[Path]) -> pd.Index:
     return shared
 
 
-def joined_obs(opened: Sequence[Opened]) -> pd.DataFrame:
+def joined_obs(opened: Sequence[Opened], *, names: bool = True) -> pd.DataFrame:
     """Tables of cells under each other, with the columns that all have and one of the files."""
     if len(opened) == 1:
         return opened[0].obs
@@ -215,13 +227,13 @@ def joined_obs(opened: Sequence[Opened]) -> pd.DataFrame:
     _warn_of_lost_columns(opened, columns)
     labels = labels_of([file.path for file in opened])
     sizes = [len(file.obs) for file in opened]
-    names = opened[0].obs.index.append([file.obs.index for file in opened[1:]])
-    if not names.is_unique:
+    index = opened[0].obs.index.append([file.obs.index for file in opened[1:]])
+    if names and not are_unique(index, keep=False):
         suffix = np.repeat(np.array(labels, dtype=object), sizes)
-        names = pd.Index(names.to_numpy(dtype=object) + "-" + suffix)
+        index = pd.Index(index.to_numpy(dtype=object) + "-" + suffix)
     values = {column: under_each_other([file.obs[column] for file in opened]) for column in columns}
     values[FILE] = pd.Categorical.from_codes(np.repeat(np.arange(len(sizes)), sizes), labels)
-    return pd.DataFrame(values, index=names)
+    return pd.DataFrame(values, index=index)
 
 
 def _warn_of_lost_columns(opened: Sequence[Opened], kept: Sequence[str]) -> None:
@@ -266,19 +278,19 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
 # one file ---------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> Opened:
+def _open(path: Path, *, names: bool = True) -> Opened:
     if not path.exists():
         msg = f'the file "{path}" was not found'
         raise MissingKeyError(msg)
     with _blamed(path):
-        return _contents(opened_file(path), path)
+        return _contents(opened_file(path), path, names=names)
 
 
 def _blamed(path: Path) -> Any:
     return Place(str(path), "its tables").blamed()
 
 
-def _contents(group: Any, path: Path) -> Opened:
+def _contents(group: Any, path: Path, *, names: bool = True) -> Opened:
     from anndata.io import read_elem
 
     missing = [name for name in ("obs", "var") if name not in group]
@@ -301,12 +313,45 @@ def _contents(group: Any, path: Path) -> Opened:
         raw = read_elem(group["raw/var"]), _matrix(group["raw/X"])
     return Opened(
         path,
-        read_elem(group["obs"]),
+        table_of_cells(group["obs"], names=names),
         read_elem(group["var"]),
         {layer: _matrix(group[place]) for layer, place in places.items()},
         raw,
         array,
     )
+
+
+def table_of_cells(stored: Any, *, names: bool) -> pd.DataFrame:
+    """``obs``, whose names are read some at a time, or stay where they are."""
+    from anndata.io import read_elem
+
+    if stored.attrs.get("encoding-version") != "0.2.0":  # of older releases of anndata
+        table = read_elem(stored)
+        return table if names else table.set_axis(nameless(len(table)))
+    key = stored.attrs["_index"]
+    own: Any = names_of(stored[key]) if names or not hasattr(stored[key], "shape") else stored[key]
+    columns = {name: read_elem(stored[name]) for name in stored.attrs["column-order"]}
+    index = (
+        pd.Index(own, name=None if key == "_index" else key) if names else nameless(own.shape[0])
+    )
+    return pd.DataFrame(columns, index=index, columns=[*columns] or None)
+
+
+def nameless(n: int) -> pd.Index:
+    """One empty text for all, which anndata accepts as names where it would make texts of numbers."""
+    return pd.Index(np.full(n, "", dtype=object))
+
+
+def names_of(stored: Any) -> Any:
+    """Names as Python's text; those of HDF5 some at a time, as they are bytes of as many before."""
+    from anndata.io import read_elem
+
+    if not (hasattr(stored, "asstr") and stored.dtype == object):
+        return read_elem(stored)
+    texts, found = stored.asstr(), np.empty(len(stored), dtype=object)
+    for start in range(0, len(found), NAMES_AT_ONCE):
+        found[start : start + NAMES_AT_ONCE] = texts[start : start + NAMES_AT_ONCE]
+    return found
 
 
 def _matrix(stored: Any) -> LazyMatrix:

@@ -118,24 +118,27 @@ class Loader:
 
     def row_batches(self, epoch: int) -> Iterator[np.ndarray]:
         """Row numbers of each minibatch of one pass."""
-        size = self.batch_size
-        order = self._order(epoch)
-        for start in range(0, len(order), size):
-            yield order[start : start + size]
+        size, short = self.batch_size, -self.n_obs % self.batch_size
+        topped_up = self.shuffle and short and self.n_obs > size
+        for pool in self._pools(epoch):
+            if topped_up:
+                first, topped_up = pool[:short], False
+            for start in range(0, len(pool), size):
+                rows = pool[start : start + size]
+                whole = len(rows) == size or not self.shuffle or self.n_obs < size
+                yield rows if whole else np.concatenate([rows, first])
 
-    def _order(self, epoch: int) -> np.ndarray:
+    def _pools(self, epoch: int) -> Iterator[np.ndarray]:
+        """The rows of one pass in their order, whole minibatches at a time but for the last."""
         if not self.shuffle:
-            return self.rows
+            yield self.rows
+            return
         chance, layout = np.random.default_rng((self.seed, epoch)), self.cells.layout
         if layout is None:
-            order = chance.permutation(self.rows)
+            yield chance.permutation(self.rows)
         else:
             pool = self.n_pooled() * self.batch_size
-            order = shuffled_blocks(self.rows, layout.block, pool, chance)
-        short = -self.n_obs % self.batch_size
-        if short and self.n_obs > self.batch_size:
-            order = np.concatenate([order, order[:short]])
-        return order
+            yield from shuffled_blocks(self.rows, layout.block, pool, chance)
 
 
 class ZippedLoader:
@@ -164,17 +167,20 @@ class ZippedLoader:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, Minibatch]]:
         """The zipped minibatches of one pass over the longest stream, from one on."""
-        first_step = epoch * len(self) + first
-        streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
-        steps = (
-            _of_one_size({n: next(s) for n, s in streams.items()}) for _ in range(first, len(self))
-        )
+        steps = self.row_batches(epoch, first)
         shuffled = any(loader.shuffle for loader in self.loaders.values())
         mine = self.part.cut(steps) if shuffled else self.part.deal(steps)
         pooled = min(loader.n_pooled() for loader in self.loaders.values())
         if pooled == 0:
             return map(self._minibatches, mine)
         return self._read_ahead(mine, pooled)
+
+    def row_batches(self, epoch: int, first: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Row numbers of each stream's part of each minibatch of one pass, from one on."""
+        first_step = epoch * len(self) + first
+        streams = {name: _endless(loader, first_step) for name, loader in self.loaders.items()}
+        for _ in range(first, len(self)):
+            yield _of_one_size({name: next(rows) for name, rows in streams.items()})
 
     def share(self, rank: int, of: int) -> ZippedLoader:
         """For one of several processes, see :meth:`Loader.share`; pairs stay together."""
@@ -200,7 +206,7 @@ class ZippedLoader:
 
 def shuffled_blocks(
     rows: np.ndarray, block: int, pool: int, chance: np.random.Generator
-) -> np.ndarray:
+) -> Iterator[np.ndarray]:
     """Rows in an order that a disk can follow: blocks of neighbours from everywhere, mixed in pools.
 
     Parameters
@@ -216,25 +222,32 @@ def shuffled_blocks(
 
     Returns
     -------
-    All rows, each once.
+    All rows, each once, pool by pool.
 
     Examples
     --------
-    >>> order = shuffled_blocks(np.arange(100), 5, 20, np.random.default_rng(0))
-    >>> sorted(order.tolist()) == list(range(100)), len(set(order[:20] // 5)) < 10
+    >>> pools = list(shuffled_blocks(np.arange(100), 5, 20, np.random.default_rng(0)))
+    >>> sorted(np.concatenate(pools).tolist()) == list(range(100)), len(set(pools[0] // 5)) < 10
     (True, True)
     """
-    rows = np.sort(rows)
+    rows = np.sort(small_numbers(rows))
     first = int(chance.integers(block))  # blocks begin elsewhere in every epoch
-    cuts = np.unique([0, *range(first, len(rows), block), len(rows)])
+    cuts = np.unique(small_numbers(np.r_[0, first : len(rows) : block, len(rows)]))
     lengths = np.diff(cuts)
-    chosen = chance.permutation(len(lengths))
+    chosen = small_numbers(chance.permutation(len(lengths)))
     ends = np.cumsum(lengths[chosen])
-    places = np.arange(len(rows)) - np.repeat(ends - lengths[chosen], lengths[chosen])
-    order = rows[np.repeat(cuts[:-1][chosen], lengths[chosen]) + places]
-    for start in range(0, len(order), pool):
-        order[start : start + pool] = chance.permutation(order[start : start + pool])
-    return order
+    for start in range(0, len(rows), pool):
+        places = np.arange(start, min(start + pool, len(rows)))
+        which = np.searchsorted(ends, places, side="right")
+        blocks = chosen[which]
+        within = places - (ends[which] - lengths[blocks])
+        yield chance.permutation(rows[cuts[blocks] + within])
+
+
+def small_numbers(rows: np.ndarray) -> np.ndarray:
+    """Row numbers in four bytes each, where they fit."""
+    fits = len(rows) == 0 or rows.max() <= np.iinfo(np.int32).max
+    return rows.astype(np.int32) if fits else rows
 
 
 def groups(items: Iterator[T], size: int) -> Iterator[list[T]]:

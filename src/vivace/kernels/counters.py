@@ -43,7 +43,7 @@ def _write(typing: Any, address: Any, number: Any) -> Any:
 @compiled
 def count(first: int, process: int, number: int) -> None:
     """Set the number of a process; ``first`` is the address of the first one's."""
-    _write(first + LINE * process, number)
+    _write(first + LINE * process, number)  # type: ignore[call-arg]
 
 
 @compiled
@@ -51,7 +51,7 @@ def all_count(first: int, n_processes: int, number: int, looks: int) -> bool:
     """Whether all processes have come to a number, looking at each for so often at most."""
     for process in range(n_processes):
         for _ in range(looks):
-            if _read(first + LINE * process) >= number:
+            if _read(first + LINE * process) >= number:  # type: ignore[call-arg]
                 break
         else:
             return False

@@ -67,7 +67,7 @@ def nmi_ari(
     if method == "kmeans":
         clusters = _kmeans(latent, len(names), seed)
     else:
-        clusters = _leiden(latent, k, resolution, seed)
+        clusters = leiden(_near(latent, k), resolution, seed)
     return {"nmi": nmi(codes, clusters), "ari": ari(codes, clusters)}
 
 
@@ -142,20 +142,48 @@ def _kmeans(latent: Array, n_clusters: int, seed: int) -> Array:
     return np.asarray(KMeans(n_clusters, n_init=10, random_state=seed).fit(latent).labels_)
 
 
-def _leiden(latent: Array, k: int, resolution: float, seed: int) -> Array:
+def leiden(graph: Any, resolution: float, seed: int) -> Array:
+    """Leiden clusters (Traag et al. 2019) by modularity of a graph, (N,) codes.
+
+    Parameters
+    ----------
+    graph
+        (N, N) scipy sparse weights; those of both directions are added up.
+    resolution
+        Higher for more clusters.
+    seed
+        Seed of the clustering.
+
+    Raises
+    ------
+    MissingDependencyError
+        igraph is not installed.
+    """
     try:
         import igraph
     except ImportError:
         raise require("igraph", "clusters") from None
     import random
 
-    _, index = neighbours(latent, None, k)
-    pairs = np.stack([np.repeat(np.arange(len(index)), index.shape[1]), index.ravel()], axis=1)
-    edges = np.unique(np.sort(pairs, axis=1), axis=0)
-    graph = igraph.Graph(n=len(latent), edges=edges.tolist())
+    from scipy import sparse
+
+    upper = sparse.triu(graph + graph.T, k=1, format="coo")
+    made = igraph.Graph(n=graph.shape[0], edges=np.stack([upper.row, upper.col], axis=1).tolist())
     igraph.set_random_number_generator(random.Random(seed))
     try:
-        found = graph.community_leiden("modularity", resolution=resolution, n_iterations=-1)
+        found = made.community_leiden(
+            "modularity", weights=upper.data.tolist(), resolution=resolution, n_iterations=-1
+        )
     finally:
         igraph.set_random_number_generator(random)  # igraph's own default
     return np.asarray(found.membership)
+
+
+def _near(latent: Array, k: int) -> Any:
+    """(N, N) ones where one of two cells is among the nearest of the other."""
+    from scipy import sparse
+
+    _, index = neighbours(latent, None, k)
+    starts = np.arange(0, index.size + 1, index.shape[1])
+    near = sparse.csr_array((np.ones(index.size), index.ravel(), starts), (len(index),) * 2)
+    return sparse.triu(near.maximum(near.T), k=1)

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from vivace._arguments import check_names, read_options
+from vivace._progress import doing
 from vivace._ranks import is_first
 from vivace._settings import seeded, settings
 from vivace._types import Keys
@@ -33,14 +34,14 @@ from vivace.errors import (
 from vivace.io import SavedModel, blamed_on, limited
 from vivace.models import files, spellings
 from vivace.models.device import pick_device, processes_of
-from vivace.models.door import arguments_of, behind_door, put_door
+from vivace.models.door import FROM_DATA, arguments_of, behind_door, put_door
 from vivace.models.launch import fit_in_processes, to_start
 from vivace.models.query import freeze_again
 from vivace.models.questions.parts import Part
 from vivace.models.registered import described
 from vivace.modules.base import BaseModule
 from vivace.train import TrainOptions, fit
-from vivace.train.callbacks import read_callbacks
+from vivace.train.callbacks import check_importable, read_callbacks
 from vivace.train.history import History
 from vivace.train.loop import Batches
 from vivace.train.options import option_names
@@ -174,6 +175,29 @@ class BaseModel(ABC):
     def to_device(self, device: str | torch.device) -> None:
         """Move the module."""
         self.module.to(device)
+
+    def untrained(self, adata: Any = None, **options) -> Self:
+        """A new model of the same kind and options that has learned nothing.
+
+        Its initial weights are drawn from ``vivace.settings.seed``.
+
+        Parameters
+        ----------
+        adata
+            Data that were set up for it; default those of this model.
+        **options
+            Options of the model that are to be others.
+
+        Examples
+        --------
+        >>> import vivace
+        >>> adata = vivace.datasets.simulate("batches", n_cells=60, n_genes=30)
+        >>> vivace.SCVI.setup_anndata(adata)
+        >>> vivace.SCVI(adata, n_latent=4).untrained()
+        SCVI(30 genes; n_latent=4...): not trained
+        """
+        own = {name: value for name, value in self.options.items() if name not in FROM_DATA}
+        return type(self)(self.adata if adata is None else adata, **{**own, **options})
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
@@ -460,17 +484,20 @@ class BaseModel(ABC):
         **fit_kwargs,
     ) -> None:
         n = to_start(processes)
+        if n:
+            check_importable(fit_kwargs["callbacks"], n)
         run = partial(fit_in_processes, self, n) if n else partial(fit, self.module)
-        result = run(
-            train,
-            validation,
-            options=options,
-            loss_kwargs=loss_kwargs,
-            seed=seed,
-            history=self._history,
-            alone=processes == 1,
-            **fit_kwargs,
-        )
+        with doing("" if n else "training"):  # several processes say themselves where they are
+            result = run(
+                train,
+                validation,
+                options=options,
+                loss_kwargs=loss_kwargs,
+                seed=seed,
+                history=self._history,
+                alone=processes == 1,
+                **fit_kwargs,
+            )
         self._history = result.history
         self.is_trained = True
         self.training = {

@@ -298,7 +298,7 @@ class CondSCVI(BaseModel):
         group2: Any = None,
         idx1: Any = None,
         idx2: Any = None,
-        mode: str = "vanilla",
+        mode: str = "change",
         delta: float | None = 0.25,
         batch_size: int | None = None,
         all_stats: bool = True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -323,6 +324,7 @@ class ContrastiveVI(BaseModel):
         representation_kind: str = "salient",
         *,
         return_dist: bool = False,
+        out: str | Path | None = None,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Background or salient state of each cell, of whichever population.
 
@@ -341,6 +343,9 @@ class ContrastiveVI(BaseModel):
             the model takes their salient state to be 0); "background": what all cells share.
         return_dist
             Return the posterior's mean and variance instead.
+        out
+            File (.npy, or .zarr) to write the states to, some cells after others; the array that is
+            returned (of numpy, or of zarr) reads from it.
 
         Returns
         -------
@@ -349,17 +354,16 @@ class ContrastiveVI(BaseModel):
         Raises
         ------
         InvalidArgumentError
-            If ``representation_kind`` is not known.
+            If ``representation_kind`` is not known, or ``out`` cannot be written.
         NotTrainedError
             If the model is not trained.
         """
         check_choice("representation_kind", representation_kind, KINDS)
         start = self.module.n_background_latent
         columns = slice(start, None) if representation_kind == "salient" else slice(start)
-        found = latent.state_of(self, adata, indices, give_mean, batch_size, return_dist)
-        if isinstance(found, tuple):  # mean and variance
-            return found[0][:, columns], found[1][:, columns]
-        return found[:, columns]
+        return latent.state_of(
+            self, adata, indices, give_mean, batch_size, return_dist, out=out, columns=columns
+        )
 
     get_latent_library_size = latent.get_latent_library_size
 

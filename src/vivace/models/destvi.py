@@ -37,6 +37,8 @@ FEW_SHARED = 0.5
 """Share of the reference's genes below which a warning is given."""
 DEFAULTS: dict[str, Any] = {"n_samples_augmentation": 8, "n_states_per_label": 1}
 """Options of the module that :meth:`DestVI.from_model` chooses unless told otherwise."""
+FROM_REFERENCE = ("px_r", "per_ct_bias", "mean_vprior", "var_vprior", "mp_vprior")
+"""Arrays of the module that a reference gives, beside its decoder and the vectors of its batches."""
 FAST_STEPS = 1000
 """Steps of the fast recipe, whatever the number of spots."""
 
@@ -209,9 +211,18 @@ class DestVI(BaseModel):
         ------
         InvalidDataError
             If fewer than 50 genes are shared.
+        InvalidArgumentError
+            If the reference was loaded without its cells.
         NotTrainedError
             If the reference is not trained.
         """
+        if sc_model.adata is None:
+            msg = (
+                "the reference was loaded without its cells, from which the prior of states and the depth "
+                "of types are read: load it with them, vivace.load(folder, cells), or save it with "
+                "save_anndata=True"
+            )
+            raise InvalidArgumentError(msg)
         sc_model._loader()  # refuses a model that is not trained
         if anndata_setup_kwargs is not None or cls.__name__ not in st_adata.uns.get(UNS_KEY, {}):
             cls.setup_anndata(st_adata, **(anndata_setup_kwargs or {}))
@@ -246,6 +257,24 @@ class DestVI(BaseModel):
         )
 
     from_rna_model = from_model
+
+    def untrained(self, adata: Any = None, **options) -> Self:
+        """A new model of the same reference that has learned nothing of the spots.
+
+        See :meth:`vivace.models.base.BaseModel.untrained`. The reference's dispersions are learned on
+        with the spots: of a trained model, they start from where it ended.
+        """
+        module = self.module
+        fitted = {name: getattr(module, name) for name in FROM_REFERENCE}
+        own = {k: v for k, v in self.options.items() if k not in ("n_spots", "n_prior_components")}
+        return type(self)(
+            self.adata if adata is None else adata,
+            decoder_state_dict=module.decoder.state_dict(),
+            px_decoder_state_dict=module.px_decoder.state_dict(),
+            batch_embedding=module.get_embedding("batch").weight.detach(),
+            **fitted,
+            **{**own, **options},
+        )
 
     def _build_module(self) -> MRDeconv:
         options = dict(self.options)

@@ -95,6 +95,26 @@ def _further(model: Any, verb: str) -> dict[str, Any]:
     return {}
 
 
+def constructor_options(model: type) -> dict[str, Any]:
+    """Name of each option that a model's constructor takes, its module's included, to its default.
+
+    Examples
+    --------
+    >>> import vivace
+    >>> constructor_options(vivace.SCVI)["n_latent"]
+    10
+    """
+    return {
+        name: default for name, default in _further(model, "__init__").items() if name != "adata"
+    }
+
+
+def further_options(model: Any) -> dict[str, Any]:
+    """Options that the constructor passes on to the module, with their defaults."""
+    taken = arguments_of(model.__init__)
+    return {n: v for n, v in _further(model, "__init__").items() if n not in taken}
+
+
 def _names_of_train(model: type) -> Iterable[str]:
     return arguments_of(vars(model)["train"]) if "train" in vars(model) else ()
 

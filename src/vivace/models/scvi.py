@@ -153,8 +153,8 @@ class SCVI(BaseModel):
         return_dist
             Return the posterior's mean and variance (of the normal variable) instead.
         out
-            File (.npy) to write the states to, some cells after others; the array that is returned
-            reads from it.
+            File (.npy, or .zarr) to write the states to, some cells after others; the array that is
+            returned (of numpy, or of zarr) reads from it.
 
         Returns
         -------
@@ -292,7 +292,7 @@ class SCVI(BaseModel):
         group2: Any = None,
         idx1: Any = None,
         idx2: Any = None,
-        mode: str = "vanilla",
+        mode: str = "change",
         delta: float | None = 0.25,
         batch_size: int | None = None,
         all_stats: bool = True,
@@ -321,8 +321,8 @@ class SCVI(BaseModel):
             Cells instead of groups: a mask, row numbers, or a query of ``obs`` as text. ``idx2`` is all
             other cells by default.
         mode
-            "vanilla": probability that one side expresses a gene more. "change": probability that
-            the log2 fold change is at least ``delta``, and its size.
+            "change": probability that the log2 fold change is at least ``delta``, and its size.
+            "vanilla": probability that one side expresses a gene more.
         delta
             Relevant log2 fold change; None estimates it from the data.
         batch_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -26,6 +27,7 @@ from vivace.models import query
 from vivace.models.base import BaseModel
 from vivace.models.files import placed
 from vivace.models.questions import expression, groups, quality
+from vivace.models.questions.ranges import to_file
 from vivace.modules.counts import OF_COUNTS
 from vivace.modules.splice import SPLICEVAE
 
@@ -373,6 +375,8 @@ event_dropout, psi_input
         indices: Any = None,
         give_mean: bool = True,
         batch_size: int | None = None,
+        *,
+        out: str | Path | None = None,
     ) -> np.ndarray:
         """Latent state of each cell.
 
@@ -389,6 +393,9 @@ event_dropout, psi_input
             Posterior mean (for a logistic normal latent space, its softmax), or one draw.
         batch_size
             Cells at a time.
+        out
+            File (.npy, or .zarr) to write the states to, some cells after others; the array that is
+            returned (of numpy, or of zarr) reads from it.
 
         Returns
         -------
@@ -399,12 +406,19 @@ event_dropout, psi_input
         NotTrainedError
             If the model is not trained.
         InvalidArgumentError
-            If the modality is not known, or one alone is asked of a model with ``fully_paired=True``.
+            If the modality is not known, one alone is asked of a model with ``fully_paired=True``, or
+            ``out`` cannot be written.
         """
         check_choice("modality", modality, MODALITIES)
         if self.options["fully_paired"] and modality != "joint":
             msg = f'modality="{modality}" was asked of a model with fully_paired=True; use "joint"'
             raise InvalidArgumentError(msg)
+        ask = partial(self._states, modality, give_mean, batch_size)
+        return ask(adata, indices) if out is None else to_file(self, ask, adata, indices, out)
+
+    def _states(
+        self, modality: str, give_mean: bool, batch_size: int | None, adata: Any, indices: Any
+    ) -> np.ndarray:
         found = []
         with torch.inference_mode():
             for tensors in self._loader(adata, indices, batch_size):
@@ -630,9 +644,6 @@ return_mean, return_numpy
         InvalidArgumentError
             If a position does not exist, or ``level`` is out of range.
         """
-        if not 0 < level < 1:
-            msg = f"level={level} must lie in (0, 1)"
-            raise InvalidArgumentError(msg)
         shape = (self._cells(adata).n_cells, self.n_junctions)
         cells, junctions = splicing.read_positions(cells, junctions, shape)
         rows, where = np.unique(cells, return_inverse=True)

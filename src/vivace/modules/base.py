@@ -226,6 +226,11 @@ generative_kwargs, loss_kwargs
         groups += [{"params": fixed, "weight_decay": 0.0}]
         return [{**group, "lr": lr} for group in groups if group["params"]]
 
+    @property
+    def capturable(self) -> bool:
+        """Whether a step does the same operations whatever the minibatch and the step's number."""
+        return type(self).on_step is BaseModule.on_step
+
     def on_step(self, kl_weight: float) -> None:
         """Called by the training loop before each step; for schedules inside the module."""
 

@@ -428,8 +428,9 @@ class ContrastiveVAE(BaseModule):
         >>> ContrastiveVAE.latent_kl_divergence(torch.tensor([[0.0, 1.0]]), 0.25, 0, 1)
         tensor([1.1363])
         """
-        ratio = torch.as_tensor(variational_var) / torch.as_tensor(prior_var)
-        distance = (variational_mean - prior_mean) ** 2 / torch.as_tensor(prior_var)
+        zeros = torch.zeros_like(variational_mean)  # numbers become tensors where the others lie
+        ratio = (zeros + variational_var) / prior_var
+        distance = (variational_mean - prior_mean) ** 2 / prior_var
         return 0.5 * (ratio + distance - 1 - torch.log(ratio)).sum(-1)
 
     def library_kl_divergence(
@@ -468,6 +469,7 @@ class ContrastiveVAE(BaseModule):
         inference_outputs: Populations,
         generative_outputs: Populations,
         kl_weight: float | torch.Tensor = 1.0,
+        *,
         energy_distance_weight: float = 0.0,
     ) -> LossOutput:
         """Negative evidence lower bound of a pair of a background and a target cell, mean over pairs.

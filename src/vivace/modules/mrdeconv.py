@@ -289,6 +289,11 @@ class MRDeconv(BaseModule):
 
     # inference ----------------------------------------------------------------------------------
 
+    @property
+    def capturable(self) -> bool:
+        """No: spots are simulated for the batches that a minibatch happens to have."""
+        return False
+
     def _get_inference_input(self, tensors: Minibatch) -> dict:
         x = to_dense(tensors[Keys.X])
         observed = [x]
@@ -580,7 +585,7 @@ class MRDeconv(BaseModule):
     ) -> torch.Tensor:
         """Normalised expression of one type in each spot, (B, G); see :meth:`type_expression`."""
         states = gamma[:, :, code].transpose(1, 2).unsqueeze(2)  # (K, B, 1, L)
-        types = torch.tensor([code], device=gamma.device)
+        types = torch.full((1,), code, device=gamma.device)
         h = self._hidden(states, batch_index, types)[:, :, 0]
         bias = self._type_bias()[code] + self.beta
         scale = softmax_of_type(h, self.px_decoder.weight, bias)  # (K, B, G)

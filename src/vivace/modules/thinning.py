@@ -62,7 +62,7 @@ def sample_thinning_probs(x: torch.Tensor, min_library_size: float = MIN_LIBRARY
             [1.]])
     """
     totals = row_sums(x)
-    low = torch.as_tensor(min_library_size, dtype=totals.dtype, device=totals.device).log()
+    low = totals.new_full((), min_library_size).log()
     high = totals.clamp(min=min_library_size + 1e-6).log()
     target = torch.exp(low + torch.rand_like(totals) * (high - low))
     return (target / totals.clamp(min=1e-6)).clamp(0, 1)

@@ -42,6 +42,15 @@ class Category:
         return Key(self.label, self.colour, self.path, f"{len(self.rows):,}")
 
 
+def is_number(values: pd.Series) -> bool:
+    """Whether a column is shown on a scale: numbers, unless they are a few whole ones."""
+    if pd.api.types.is_bool_dtype(values):
+        return False
+    if pd.api.types.is_float_dtype(values):
+        return True
+    return bool(pd.api.types.is_integer_dtype(values) and values.nunique() > 20)
+
+
 def categories(values: pd.Series) -> list[Category]:
     """Categories from the most to the least frequent; those beyond ``MOST`` are one grey rest.
 

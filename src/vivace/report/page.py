@@ -25,19 +25,31 @@ class Check:
         Whether the answer is what one hopes for.
     title, text
         The answer in a few words, and the figures behind it.
+    advice
+        What to do about it; nothing where nothing is to be done.
+    grave
+        Whether what the model is for was missed, so that its results should not be read on.
     """
 
     good: bool
     title: str
     text: str
+    advice: str = ""
+    grave: bool = False
+
+    @property
+    def level(self) -> str:
+        """Name of the look: "good", "look" or "bad"."""
+        return "good" if self.good else "bad" if self.grave else "look"
 
 
 @dataclass(frozen=True)
 class Checks:
-    """A list of checks."""
+    """A list of checks, under a heading if it has one."""
 
     kind: ClassVar[str] = "checks"
     items: list[Check]
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,8 @@ class Figure:
         Entries of the legend, drawn in HTML so that they wrap on a small screen.
     ramp
         (lowest, highest) value of a continuous colour scale, as text.
+    still
+        Whether an :class:`Explorer` of the section shows the same where scripts run.
     """
 
     kind: ClassVar[str] = "figure"
@@ -86,6 +100,45 @@ class Figure:
     good: str = ""
     legend: list[Key] = field(default_factory=list)
     ramp: tuple[str, str] | None = None
+    still: bool = False
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """Two maps that can be touched; with a script alone, and in place of the pictures of its section.
+
+    Attributes
+    ----------
+    data
+        What the script draws, JSON of :mod:`vivace.report.explore`.
+    columns
+        Names that the map can be coloured by.
+    n_genes
+        How many genes it can be coloured by.
+    """
+
+    kind: ClassVar[str] = "explorer"
+    data: str
+    columns: list[str]
+    n_genes: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table of the run that can be searched, sorted and saved; with a script alone.
+
+    Attributes
+    ----------
+    caption, text
+        What the table lists, and what of it is here.
+    data
+        Its lines as in the file, JSON of :func:`vivace.report.sections.differential.searchable`.
+    """
+
+    kind: ClassVar[str] = "rows"
+    caption: str
+    text: str
+    data: str
 
 
 @dataclass(frozen=True)
@@ -129,10 +182,10 @@ class Section:
     lead
         A sentence or two in plain language.
     blocks
-        Cards, Checks, Figure, Table and Code objects in order.
+        Cards, Checks, Figure, Table, Code, Explorer and Rows objects in order.
     """
 
     anchor: str
     title: str
     lead: str
-    blocks: Sequence[Cards | Checks | Figure | Table | Code]
+    blocks: Sequence[Cards | Checks | Figure | Table | Code | Explorer | Rows]

@@ -31,6 +31,18 @@ def things(n: float, several: str) -> str:
     return several.removesuffix("s") if n == 1 else several
 
 
+def clipped(name: object, letters: int = 28) -> str:
+    """A name that fits into a picture.
+
+    Examples
+    --------
+    >>> clipped("CD4 T"), clipped("a name that goes on and on", 10)
+    ('CD4 T', 'a name th…')
+    """
+    text = str(name)
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
 def percent(fraction: float) -> str:
     """Fraction in percent.
 

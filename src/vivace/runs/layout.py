@@ -15,6 +15,14 @@ TABLES = "tables"
 SUMMARY = "summary.json"
 SUMMARY_KEYS = ("n_cells", "n_genes", "counts_per_cell", "genes_per_cell", "zero_fraction")
 """What a summary always holds."""
+EXPRESSION = "expression.npz"
+"""Denoised expression of the most telling genes in the cells of :data:`LATENT`, see :class:`Genes`."""
+TISSUE = "tissue.jpg"
+"""Picture of the tissue under the spots; its place is ``tissue`` in the summary."""
+KINDS_KEY, MIXING_KEY = "kinds", "mixing"
+"""Keys of the headline figures on which kinds of cells are told, and how batches mix."""
+DEPTH = "counts per cell, log10"
+"""Column of :data:`LATENT`, after :data:`COLOUR`, with the depth of each cell."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +74,15 @@ DIFFERENTIAL = Table(
     "differential",
     "gene",
     ("group1", "proba_de", "lfc_median", "lfc_std", "found"),
-    more=("scale1", "scale2", "raw_mean1", "raw_mean2"),
+    more=("scale1", "scale2", "raw_mean1", "raw_mean2", "n_cells1"),
     digits="%.5g",
 )
 INTEGRATION = Table(
     "integration", "kind", ("n_cells", "n_systems", "systems_before", "systems_after")
 )
 CONDITIONS = Table("conditions", "condition", ("salient_separation", "background_separation"))
+FEW_CELLS = 10
+"""A group of fewer cells than this says little, whatever is found in it."""
 SALIENT_GENES = Table("salient_genes", "gene", ("group1", "lfc_mean", "proba_de"))
 KINDS = Table("kinds", "column")
 USAGE = Table(
@@ -81,6 +91,7 @@ USAGE = Table(
     ("event", "junction", "group", "usage", "observed", "reads"),
     digits="%.4g",
 )
+BASELINES = Table("splicing_baselines", "prediction", ("mae", "log_likelihood_read"))
 CALIBRATION = Table(
     "splicing_calibration", "bin", ("predicted", "observed", "reads", "entries"), digits="%.4g"
 )

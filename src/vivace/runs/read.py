@@ -12,6 +12,8 @@ from vivace.runs.layout import MODEL, SUMMARY, SUMMARY_KEYS, TABLES, Table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vivace.runs.expression import Expression
+
 
 class Run:
     """The files of a run folder, each read when asked for.
@@ -74,26 +76,40 @@ class Run:
         """Whether the run has a table."""
         return (self.folder / TABLES / table.file).is_file()
 
-    def table(self, table: Table) -> pd.DataFrame | None:
+    def table(self, table: Table, *, as_text: bool = False) -> pd.DataFrame | None:
         """A table with its first column as index, or None when the run does not have it.
+
+        Parameters
+        ----------
+        table
+            Which one.
+        as_text
+            Every cell as it stands in the file, for copies with the same numbers.
 
         Raises
         ------
         ModelFileError
             The file is not a CSV table, or a column of the layout is missing.
         """
-        return read_table(self.folder, table)
+        return read_table(self.folder, table, as_text=as_text)
+
+    def expression(self) -> Expression | None:
+        """Denoised expression of some genes in the cells of the map, or None."""
+        from vivace.runs.expression import Expression  # numpy is slow to import
+
+        return Expression.read(self.folder)
 
 
-def read_table(run: Path, table: Table) -> pd.DataFrame | None:
+def read_table(run: Path, table: Table, *, as_text: bool = False) -> pd.DataFrame | None:
     """As :meth:`Run.table`, of a folder that may hold no more than a model."""
     path = run / TABLES / table.file
     if not path.is_file():
         return None
     from pandas import read_csv  # slow to import
 
+    as_it_stands = {"dtype": str, "keep_default_na": False} if as_text else {}
     try:
-        content = read_csv(path, index_col=0)
+        content = read_csv(path, index_col=0, **as_it_stands)
     except (OSError, ValueError) as error:
         msg = f'"{path}" cannot be read as a table ({error})'
         raise ModelFileError(msg) from error

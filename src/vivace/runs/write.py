@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vivace._files import check_place
+from vivace._files import check_place, replacing_folder
 from vivace.errors import InvalidArgumentError
 from vivace.runs.layout import MODEL, SUMMARY, TABLES, Table
 
@@ -68,21 +65,5 @@ def nearest_folder(path: Path) -> Path:
     return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
-@contextmanager
-def new_run(out: Path) -> Iterator[Path]:
-    """Yield a folder beside ``out`` that takes its place when all went well."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    beside.chmod(0o755)
-    try:
-        yield beside
-        if out.exists():
-            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old."))
-            out.rename(old / "run")
-            beside.rename(out)
-            shutil.rmtree(old)
-        else:
-            beside.rename(out)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+new_run = replacing_folder
+"""A folder beside a run's that takes its place when all went well."""

@@ -19,6 +19,13 @@ class HasLatent(Protocol):
         """Latent means, (n, L)."""
 
 
+class HasBound(Protocol):
+    """A model with an evidence lower bound: all but that of spots."""
+
+    def get_elbo(self, adata: Any = None, indices: Any = None) -> Any:
+        """Nats per cell, higher is better."""
+
+
 class ComparesGroups(Protocol):
     """A model that compares the expression of groups of cells."""
 

@@ -10,33 +10,39 @@ import pandas as pd
 from vivace._types import Keys
 from vivace.errors import missing_key
 from vivace.models.base import BaseModel
-from vivace.runs.layout import COLOUR, DIMENSION
+from vivace.runs.layout import COLOUR, DEPTH, DIMENSION
 
-MOST_CELLS = 20_000
+MOST_CELLS = 100_000
+"""The most that a map shows."""
+MOST_COMPARED = 20_000
+"""The most that are simulated again, and whose neighbourhoods are measured."""
 MOST_COLUMNS = 6
 MOST_CATEGORIES = 50
 LABEL_NAMES = ("cell_type", "celltype", "bulk_labels", "labels")
 
 
-def drawn_rows(n_cells: int, seed: int) -> np.ndarray:
-    """All rows, or ``MOST_CELLS`` of them at random, in order."""
-    if n_cells <= MOST_CELLS:
-        return np.arange(n_cells)
-    return np.sort(np.random.default_rng(seed).choice(n_cells, MOST_CELLS, replace=False))
+def drawn_rows(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """The rows, or ``most`` of them at random, in order."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
-def colour_columns(model: BaseModel, wanted: Sequence[str] | None) -> list[str]:
-    """Columns of ``obs`` to colour by."""
-    obs = model.adata.obs
-    if wanted is not None:
-        for name in wanted:
+def colour_columns(
+    model: BaseModel, wanted: Sequence[str] | None, labels: str | None = None
+) -> list[str]:
+    """Columns of ``obs`` to colour by; labels that were named are the first."""
+    obs, first = model.adata.obs, [] if labels is None else [labels]
+    for argument, names in (("labels", first), ("colour", wanted or [])):
+        for name in names:
             if name not in obs:
-                raise missing_key("colour", name, "adata.obs", obs.columns)
-        return list(wanted)
+                raise missing_key(argument, name, "adata.obs", obs.columns)
+    if wanted is not None:
+        return list(dict.fromkeys([*first, *wanted]))
     registered = [column_of(model, key) for key in (Keys.LABELS, Keys.BATCH)]
     telling = [name for name in obs.columns if few_values(obs[name])]
     chosen = [name for name in registered if name is not None] + telling
-    return list(dict.fromkeys(chosen))[:MOST_COLUMNS]
+    return list(dict.fromkeys(first + chosen))[:MOST_COLUMNS]
 
 
 def column_of(model: BaseModel, key: str) -> str | None:
@@ -71,7 +77,7 @@ def colour_table(
 ) -> pd.DataFrame:
     """The columns to colour by, and counts per cell from the total of each row, (n,)."""
     table = {f"{COLOUR}{name}": obs[name].to_numpy()[rows] for name in columns}
-    table[f"{COLOUR}counts per cell, log10"] = np.log10(np.maximum(totals, 1))
+    table[f"{COLOUR}{DEPTH}"] = np.log10(np.maximum(totals, 1))
     return pd.DataFrame(table, index=names[rows])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from vivace.data.sources.normalise import TARGET
 from vivace.models.base import BaseModel
 from vivace.runs.layout import GENES
 from vivace.tables.capabilities import SimulatesCounts
@@ -40,6 +41,22 @@ def moments(matrix: Any) -> dict[str, np.ndarray]:
         "variance": np.maximum(flat(squares.sum(axis=0)) / n - mean**2, 0),
         "zero_fraction": 1 - flat((matrix != 0).sum(axis=0)) / n,
     }
+
+
+def fractions(matrix: Any) -> float:
+    """Share of the non-zero values that are no whole numbers; 0 where there is none."""
+    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)[np.asarray(matrix) != 0]
+    return float(np.mean(values != np.round(values))) if len(values) else 0.0
+
+
+def log_normalised(matrix: Any) -> Any:
+    """log(1 + counts per 10,000) of cells, in the form of the counts, float32."""
+    scale = (TARGET / np.maximum(row_sums(matrix), 1)).astype(np.float32)
+    if not sparse.issparse(matrix):
+        return np.log1p(np.maximum(np.asarray(matrix, dtype=np.float32), 0) * scale[:, None])
+    found = sparse.csr_array(matrix).astype(np.float32)
+    found.data = np.log1p(found.data * np.repeat(scale, np.diff(found.indptr)))
+    return found
 
 
 def size_summary(model: BaseModel) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vivace._ranks import is_first
@@ -22,6 +23,7 @@ from vivace.models.splicevi import SPLICEVI
 from vivace.models.sysvi import SysVI
 from vivace.runs import layout
 from vivace.runs.write import empty_tables, new_run, write_table
+from vivace.tables import cells
 from vivace.tables.capabilities import latent_means, that_simulates
 from vivace.tables.cells import (
     colour_columns,
@@ -33,8 +35,9 @@ from vivace.tables.cells import (
     sizes,
 )
 from vivace.tables.contrast import write_contrast
-from vivace.tables.counts import counts, gene_table, row_sums, size_summary
-from vivace.tables.differential import differential_table
+from vivace.tables.counts import counts, fractions, gene_table, row_sums, size_summary
+from vivace.tables.differential import differential_table, how_compared
+from vivace.tables.expression import telling_genes, write_expression
 from vivace.tables.headline import headline
 from vivace.tables.splicing import write_splicing
 from vivace.tables.spots import write_spots
@@ -99,7 +102,9 @@ def write_tables(
     *,
     source: str | None = None,
     colour_by: Sequence[str] | None = None,
+    labels: str | None = None,
     notes: Sequence[str] = (),
+    genes: Sequence[str] = (),
     seed: int = 0,
 ) -> Path:
     """Write what the report needs to ``run/tables``.
@@ -107,8 +112,9 @@ def write_tables(
     ``history.csv`` (metrics by epoch), ``latent.csv`` (latent means and, prefixed ``obs:``, columns to
     colour by), ``genes.csv`` (observed and posterior-predictive mean, variance and share of zeros of
     each gene), ``differential.csv`` (every kind of cell against the rest) and, last,
-    ``summary.json``. Of more than 20,000 cells as many are drawn at random for
-    the tables with a row a cell and for the posterior predictive.
+    ``summary.json``. ``expression.npz`` holds the denoised expression of the most telling genes, see
+    :mod:`vivace.tables.expression`. Of more than 100,000 cells as many are drawn at random for the
+    tables with a row a cell, and of more than 20,000 as many of those for the posterior predictive.
 
     Models with a background and a salient latent space have the former in ``latent.csv``, the latter in
     ``salient.csv``, and what :func:`vivace.tables.contrast.write_contrast` writes. A DestVI model has
@@ -124,8 +130,13 @@ def write_tables(
         Where the cells came from, in words.
     colour_by
         Columns of ``obs``; by default batch and labels as registered, then those with few values.
+    labels
+        Column of ``obs`` with kinds of cells to be compared; by default the registered one, or one that
+        is called so.
     notes
         Sentences about the data to be shown, such as cells that were left out.
+    genes
+        Genes that the map can be coloured by, beside the 200 that tell most.
     seed
         Seed of the draws.
 
@@ -139,6 +150,8 @@ def write_tables(
         The model is not trained.
     MissingKeyError
         A column of ``colour_by`` does not exist.
+    InvalidArgumentError
+        A name of ``genes`` is no gene of the model.
 
     Examples
     --------
@@ -149,16 +162,17 @@ def write_tables(
     >>> model.train(max_epochs=1, progress=False)
     >>> folder = write_tables(model, tempfile.mkdtemp())
     >>> sorted(file.name for file in folder.iterdir())
-    ['differential.csv', 'genes.csv', 'history.csv', 'latent.csv', 'summary.json']
+    ['differential.csv', 'expression.npz', 'genes.csv', 'history.csv', 'latent.csv', 'summary.json']
     """
     check_trained(model)
-    columns = [] if isinstance(model, DestVI) else colour_columns(model, colour_by)
+    columns = [] if isinstance(model, DestVI) else colour_columns(model, colour_by, labels)
+    model._gene_positions(list(genes) or None)  # a wrong name is said before anything is written
     folder = empty_tables(Path(run))
     write_table(folder, layout.HISTORY, history_table(model))
     if isinstance(model, DestVI):
-        own = write_spots(model, folder, seed)
+        own = write_spots(model, folder, genes, seed)
     else:
-        own = write_cells(model, folder, columns, seed)
+        own = write_cells(model, folder, columns, genes, seed, labels)
     summary = {
         **size_summary(model),
         "groups": [
@@ -186,42 +200,64 @@ def check_trained(model: BaseModel) -> None:
         raise NotTrainedError(msg)
 
 
-def write_cells(model: BaseModel, folder: Path, columns: list[str], seed: int) -> dict[str, Any]:
+def write_cells(
+    model: BaseModel,
+    folder: Path,
+    columns: list[str],
+    genes: Sequence[str],
+    seed: int,
+    labels: str | None = None,
+) -> dict[str, Any]:
     """Write the tables of a model of cells; returns what its summary says beside the common facts."""
     n = model.adata.n_obs
-    rows = drawn_rows(n, seed)
-    of_rows = counts(model, rows)
-    spaces = latent_tables(model, rows, columns, row_sums(of_rows))
+    placed = drawn_rows(np.arange(n), cells.MOST_CELLS, seed)
+    rows = drawn_rows(placed, cells.MOST_COMPARED, seed)
+    spaces = latent_tables(model, placed, columns)
     for table, content in zip((layout.LATENT, layout.SALIENT), spaces.values(), strict=False):
         write_table(folder, table, content)
-    labels = label_column(model, columns)
+    compared_spaces = {name: t.loc[np.isin(placed, rows)] for name, t in spaces.items()}
+    labels = label_column(model, columns) if labels is None else labels
     if isinstance(model, SysVI):
         mixing = model.get_integration_summary(labels, indices=rows)
         write_table(folder, layout.INTEGRATION, mixing)
+    of_rows = counts(model, rows)
     with seeded(seed):
         if isinstance(model, ContrastiveVI):
-            write_contrast(model, folder, spaces, labels)
+            write_contrast(model, folder, compared_spaces, labels)
         if isinstance(model, SPLICEVI):
             write_splicing(model, folder, labels, rows, seed)
         simulating = that_simulates(model)
         if simulating is not None:
-            genes = gene_table(simulating, of_rows, rows).set_axis(model.var_names)
-            write_table(folder, layout.GENES, genes)
+            simulated = gene_table(simulating, of_rows, rows).set_axis(model.var_names)
+            write_table(folder, layout.GENES, simulated)
         compared = None if labels is None else differential_table(model, labels)
         if compared is not None:
             write_table(folder, layout.DIFFERENTIAL, compared)
-    drawn = f"Map and comparison use {len(rows):,} cells drawn at random."
+        write_expression(model, folder, placed, telling_genes(model, compared, genes, rows))
+    first = next(iter(compared_spaces.values()))
     return {
-        "notes": [] if len(rows) == n else [drawn],
-        "metrics": headline(model, next(iter(spaces.values())), columns),
+        **({} if compared is None else {"comparison": how_compared(model)}),
+        "notes": of_drawn(n, len(placed), len(rows)),
+        "metrics": headline(model, first, columns, of_rows),
+        "fractions": fractions(of_rows),
     }
 
 
+def of_drawn(n: int, placed: int, compared: int) -> list[str]:
+    """What was asked of a part of the cells alone, in sentences."""
+    if placed < n:
+        return [f"Map and comparison use {placed:,} and {compared:,} cells drawn at random."]
+    if compared < n:
+        return [f"Comparison uses {compared:,} cells drawn at random."]
+    return []
+
+
 def latent_tables(
-    model: BaseModel, rows: Any, columns: list[str], totals: Any
+    model: BaseModel, rows: np.ndarray, columns: list[str]
 ) -> dict[str, pd.DataFrame]:
     """Name of each latent space of the model to its table."""
     adata = model.adata
+    totals = np.concatenate([row_sums(block) for block in model._cells().blocks(rows)])
     colours = colour_table(adata.obs, adata.obs_names, rows, columns, totals)
     means = latent_means(model, indices=rows)
     return {name: latent_table(of_space, colours) for name, of_space in means.items()}

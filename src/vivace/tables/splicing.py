@@ -7,12 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vivace.metrics.imputation import group_means, hidden_entries, hide_events, with_junction_counts
+from vivace.metrics.imputation import (
+    group_means,
+    hidden_entries,
+    hide_events,
+    psi_imputation,
+    with_junction_counts,
+)
 from vivace.models.splicevi import SPLICEVI
-from vivace.runs.layout import CALIBRATION, USAGE
+from vivace.runs.layout import BASELINES, CALIBRATION, USAGE
 from vivace.runs.write import write_table
+from vivace.tables.cells import drawn_rows
 
 MOST_EVENTS = 4
+MOST_TESTED = 1_000
+FEWEST = 20
 HIDDEN = 0.25
 BINS = np.linspace(0, 1, 11)
 
@@ -20,10 +29,21 @@ BINS = np.linspace(0, 1, 11)
 def write_splicing(
     model: SPLICEVI, folder: Path, labels: str | None, rows: np.ndarray, seed: int
 ) -> None:
-    """Write ``splicing_usage.csv`` (if there are labels) and ``splicing_calibration.csv``."""
+    """Write the usage of events (with labels), the calibration, and the baselines of imputation."""
     if labels is not None:
         write_table(folder, USAGE, usage_table(model, labels, rows))
     write_table(folder, CALIBRATION, calibration_table(model, rows, seed))
+    tested = drawn_rows(held_out_rows(model, rows), MOST_TESTED, seed)
+    beaten = psi_imputation(model, indices=tested, fraction=HIDDEN, groupby=labels, seed=seed)
+    write_table(folder, BASELINES, beaten)
+
+
+def held_out_rows(model: SPLICEVI, rows: np.ndarray) -> np.ndarray:
+    """Those of the rows that the model did not learn from, or all where they are few."""
+    held_out = model.validation_indices
+    if held_out is None or len(held_out) < FEWEST:
+        return rows
+    return np.intersect1d(rows, held_out)
 
 
 def usage_table(model: SPLICEVI, labels: str, rows: np.ndarray) -> pd.DataFrame:
@@ -72,9 +92,7 @@ def calibration_table(model: SPLICEVI, rows: np.ndarray, seed: int) -> pd.DataFr
     Held-out cells if there are any. Columns ``predicted`` (mean of the bin), ``observed`` (read-weighted
     ratio), ``reads`` of the hidden events, ``entries``.
     """
-    held_out = model.validation_indices
-    if held_out is not None and len(held_out) >= 20:
-        rows = np.intersect1d(rows, held_out)
+    rows = held_out_rows(model, rows)
     events = model.event_codes
     kept, hidden = hide_events(model.get_junction_counts(indices=rows), events, HIDDEN, seed)
     cell, junction, reads, totals, _ = hidden_entries(hidden, events)

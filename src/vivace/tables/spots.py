@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,26 @@ from vivace.analysis.deconvolution import type_profiles
 from vivace.data.sources.normalise import TARGET
 from vivace.models.destvi import DestVI
 from vivace.runs import layout
+from vivace.runs.expression import Expression
+from vivace.runs.leading import taken_in_turn
 from vivace.runs.write import write_table
 from vivace.tables.counts import row_sums
+from vivace.tables.expression import MOST_GENES
+from vivace.tables.tissue import write_tissue
 
 PLACE = "spatial"
 """Key of ``obsm`` with the coordinates of spots."""
 N_MARKERS = 10
+OBSERVED = f"observed, log2(1 + counts per {TARGET:,.0f})"
 
 
-def write_spots(model: DestVI, folder: Path, seed: int) -> dict[str, Any]:
+def write_spots(model: DestVI, folder: Path, genes: Sequence[str], seed: int) -> dict[str, Any]:
     """Write the tables of a model of spots.
 
     ``proportions.csv`` (share of each type in a spot's molecules), ``cell_proportions.csv`` (in its
     cells), ``proportion_spread.csv`` (standard deviation of the former when molecules are counted
-    again), ``coordinates.csv`` (if the spots have ``obsm["spatial"]``) and ``markers.csv``.
+    again), ``coordinates.csv`` (if the spots have ``obsm["spatial"]``), a picture of the tissue (if they
+    bring one), ``markers.csv``, and ``expression.npz`` with what was counted of the markers.
 
     Parameters
     ----------
@@ -33,6 +40,8 @@ def write_spots(model: DestVI, folder: Path, seed: int) -> dict[str, Any]:
         A trained DestVI model with its data.
     folder
         Of the tables.
+    genes
+        Further genes for ``expression.npz``.
     seed
         Seed of the draws.
 
@@ -53,8 +62,12 @@ def write_spots(model: DestVI, folder: Path, seed: int) -> dict[str, Any]:
         write_table(folder, layout.COORDINATES, pd.DataFrame(place, proportions.index, columns))
     markers = marker_table(model, proportions)
     write_table(folder, layout.MARKERS, markers.set_index(layout.MARKERS.index))
+    by_type = [list(part["gene"]) for _, part in markers.groupby("type", sort=False)]
+    shown = list(dict.fromkeys([*genes, *taken_in_turn(by_type, MOST_GENES)]))
+    Expression.of(shown, OBSERVED, np.log2(1 + levels_of(model, shown))).write(folder)
     return {
         "unit": "spots",
+        "tissue": write_tissue(model.adata.uns, folder),
         "metrics": [{"name": "cell types", "value": proportions.shape[1]}],
     }
 
@@ -81,14 +94,8 @@ def marker_table(model: DestVI, proportions: pd.DataFrame, n: int = N_MARKERS) -
     sum of the type's markers.
     """
     chosen = markers_of(np.maximum(type_profiles(model.module), 1e-12), n)
-    used, totals = np.unique(np.concatenate([genes for genes, _ in chosen])), []
-    counted = []  # of the markers alone: spots may lie on disk
-    for block in model._cells().blocks(np.arange(len(proportions))):
-        totals.append(row_sums(block))
-        of_markers = block[:, used]
-        counted.append(of_markers.toarray() if hasattr(of_markers, "toarray") else of_markers)
-    per_total = TARGET / np.maximum(np.concatenate(totals), 1)
-    levels = np.concatenate(counted).astype(float) * per_total[:, None]
+    used = np.unique(np.concatenate([genes for genes, _ in chosen]))
+    levels = levels_of(model, list(model.var_names[used]))
     tables = []
     for label, (genes, fold) in zip(proportions.columns, chosen, strict=True):
         level, share = levels[:, np.searchsorted(used, genes)], proportions[label].to_numpy()
@@ -101,6 +108,17 @@ def marker_table(model: DestVI, proportions: pd.DataFrame, n: int = N_MARKERS) -
         }
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)
+
+
+def levels_of(model: DestVI, genes: list[str]) -> np.ndarray:
+    """Counts per 10,000 of some genes, (N, len(genes)); spots may lie on disk."""
+    totals, counted, used = [], [], model._gene_positions(genes)
+    for block in model._cells().blocks(np.arange(model.adata.n_obs)):
+        totals.append(row_sums(block))
+        of_genes = block[:, used]
+        counted.append(of_genes.toarray() if hasattr(of_genes, "toarray") else of_genes)
+    per_total = TARGET / np.maximum(np.concatenate(totals), 1)
+    return np.concatenate(counted).astype(float) * per_total[:, None]
 
 
 def markers_of(profiles: np.ndarray, n: int) -> list[tuple[np.ndarray, np.ndarray]]:

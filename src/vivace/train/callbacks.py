@@ -79,6 +79,23 @@ def _read(argument: str, given: Any) -> list[Any]:
     return found
 
 
+def check_importable(callbacks: Iterable[Any], n: int) -> None:
+    """Refuse callbacks that other processes, which are started anew, would not find.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With the class.
+    """
+    for each in callbacks:
+        if type(each).__module__ == "__main__":
+            msg = (
+                f"devices={n} starts other processes, which do not find {type(each).__name__} in this "
+                "script: put the class into a module of its own and import it, or leave devices out"
+            )
+            raise InvalidArgumentError(msg)
+
+
 class Told:
     """Callbacks while training goes on; one that fails is left out from then on.
 

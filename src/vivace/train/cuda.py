@@ -4,13 +4,14 @@ A step of a small network is bound by launching its hundreds of kernels. Capture
 is one launch: the host only hands over which rows come next. The counts lie on the device as CSR and a
 minibatch is densified there; every shape is fixed, so nothing waits for the host.
 
-What runs without a device is tested there; **the capture itself has not been run on one**, so it is
-off unless ``TrainOptions(cuda_graphs=True)`` asks for it.
+Tests on the processor replay what was recorded there in place of a graph, and refuse what a graph
+refuses; **the capture itself has not been run on a device**, so it is off unless
+``TrainOptions(cuda_graphs=True)`` asks for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from vivace._types import Minibatch
 from vivace.errors import InvalidArgumentError
 from vivace.modules.base import BaseModule, LossOutput
 
+DEVICE = "cuda"
 N_WARMUP = 3
 """Steps before the capture: kernels compile and libraries allocate in the first ones."""
 
@@ -100,20 +102,94 @@ def check_capturable(module: BaseModule, batches: Any, device: torch.device) -> 
     Raises
     ------
     InvalidArgumentError
-        Without a CUDA device, with several streams of cells, or with a module that changes its
-        course in Python from step to step.
+        Without a CUDA device, with cells that come from elsewhere than loaders, or with a module that
+        changes its course in Python from step to step.
     """
-    if device.type != "cuda":
+    if device.type != DEVICE:
         msg = f"cuda_graphs=True needs a CUDA device; this run is on {device}"
         raise InvalidArgumentError(msg)
     if not hasattr(batches, "row_batches"):
-        msg = "cuda_graphs=True needs one stream of cells; this model trains on several"
-        raise InvalidArgumentError(msg)
-    if type(module).on_step is not BaseModule.on_step:
         msg = (
-            f"cuda_graphs=True: {type(module).__name__} changes from step to step, as graphs cannot"
+            "cuda_graphs=True needs minibatches that are told by their rows; this model has others"
         )
         raise InvalidArgumentError(msg)
+    if not module.capturable:
+        msg = (
+            f"cuda_graphs=True: what {type(module).__name__} does depends on the minibatch or the step, "
+            "as that of a graph cannot; leave it out"
+        )
+        raise InvalidArgumentError(msg)
+
+
+class Graph:
+    """Work on a CUDA device, captured once and replayed."""
+
+    def __init__(self):
+        self._graph = torch.cuda.CUDAGraph()
+
+    def capture(self, work: Callable[[], Any]) -> Any:
+        """Do the work ``N_WARMUP`` times and capture it; what it answers is overwritten by each replay."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(N_WARMUP):
+                work()
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(self._graph):
+            return work()
+
+    def replay(self) -> None:
+        """The work again, on what its tensors now hold."""
+        self._graph.replay()
+
+
+class ResidentStreams:
+    """The cells of one loader, or of several zipped, on a device, and which of them come next.
+
+    Parameters
+    ----------
+    batches
+        A loader, or zipped ones; those of the same cells share them.
+    device
+        Where the cells go.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If they do not fit.
+    """
+
+    def __init__(self, batches: Any, device: torch.device):
+        self.zipped = hasattr(batches, "loaders")
+        loaders = batches.loaders if self.zipped else {"": batches}
+        sources = {id(loader.cells): loader.cells for loader in loaders.values()}
+        tensors = {key: c.minibatch(np.arange(c.n_cells)) for key, c in sources.items()}
+        free, everything = free_bytes(device), [t for one in tensors.values() for t in one.values()]
+        if not fits(dict(enumerate(everything)), free):  # type: ignore[arg-type]
+            msg = (
+                "cuda_graphs=True: the cells do not fit into half of the device's free memory, "
+                f"{free / 1e9:.1f} GB; leave it out"
+            )
+            raise InvalidArgumentError(msg)
+        resident = {key: ResidentCells(one, device) for key, one in tensors.items()}
+        self.cells = {name: resident[id(loader.cells)] for name, loader in loaders.items()}
+        size = max(min(loader.batch_size, loader.n_obs) for loader in loaders.values())
+        self.rows = {n: torch.zeros(size, dtype=torch.int64, device=device) for n in loaders}
+
+    def choose(self, rows: np.ndarray | Mapping[str, np.ndarray]) -> None:
+        """Take these rows for the next minibatch, by stream where there are several."""
+        for name, chosen in rows.items() if isinstance(rows, Mapping) else [("", rows)]:
+            self.rows[name].copy_(torch.from_numpy(np.ascontiguousarray(chosen)), non_blocking=True)
+
+    def minibatch(self) -> Any:
+        """The minibatch of the chosen rows."""
+        each = {name: cells.minibatch(self.rows[name]) for name, cells in self.cells.items()}
+        return each if self.zipped else each[""]
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a device."""
+    return torch.cuda.mem_get_info(device)[0]
 
 
 class CapturedStep:
@@ -128,47 +204,38 @@ class CapturedStep:
     def __init__(self, trainer: Any):
         device = trainer.device
         check_capturable(trainer.module, trainer.batches, device)
-        cells = trainer.batches.cells
-        tensors = cells.minibatch(np.arange(cells.n_cells))
-        if not fits(tensors, torch.cuda.mem_get_info(device)[0]):
-            msg = "cuda_graphs=True: the cells do not fit into half of the device's free memory"
-            raise InvalidArgumentError(msg)
-        self.trainer, self.cells = trainer, ResidentCells(tensors, device)
-        size = min(trainer.batches.batch_size, trainer.batches.n_obs)
-        self.rows = torch.zeros(size, dtype=torch.int64, device=device)
+        self.trainer, self.streams = trainer, ResidentStreams(trainer.batches, device)
         self.kl_weight = torch.ones((), device=device)
         for group in trainer.optimizer.param_groups:
             group["lr"] = torch.tensor(float(group["lr"]), device=device)
-        self.graph = torch.cuda.CUDAGraph()
+        self.streams.choose(next(iter(self.rows_of(0))))
+        self.graph = Graph()
         self._capture()
 
     def _update(self) -> LossOutput:
-        return self.trainer.update(self.cells.minibatch(self.rows), self.kl_weight)
+        return self.trainer.update(self.streams.minibatch(), self.kl_weight)
 
     def _capture(self) -> None:
-        module, optimizer = self.trainer.module, self.trainer.optimizer
-        weights = {k: v.clone() for k, v in module.state_dict().items()}
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(N_WARMUP):
-                self._update()
-        torch.cuda.current_stream().wait_stream(side)
-        optimizer.zero_grad(set_to_none=True)  # the graph allocates gradients of its own
-        with torch.cuda.graph(self.graph):
-            self.losses = self._update()
-        module.load_state_dict(weights)  # nothing has been learned from warming up
-        for state in optimizer.state.values():
-            for value in state.values():
-                value.zero_()
+        """Capture the step; weights and moments are then as before, as nothing was to be learned."""
+        module, moments = self.trainer.module.train(), self.trainer.optimizer.state
+        weights = [(t, t.detach().clone()) for t in (*module.parameters(), *module.buffers())]
+        before = {p: {k: v.clone() for k, v in state.items()} for p, state in moments.items()}
+        self.losses = self.graph.capture(self._update)
+        with torch.no_grad():
+            for tensor, value in weights:
+                tensor.copy_(value)
+            for parameter, state in moments.items():
+                for name, tensor in state.items():
+                    value = before.get(parameter, {}).get(name)
+                    tensor.zero_() if value is None else tensor.copy_(value)
 
-    def rows_of(self, epoch: int) -> Iterator[np.ndarray]:
+    def rows_of(self, epoch: int) -> Iterator[Any]:
         """Rows of each minibatch of an epoch."""
         return self.trainer.batches.row_batches(epoch)
 
-    def __call__(self, rows: np.ndarray, factor: float, kl_weight: float) -> LossOutput:
+    def __call__(self, rows: Any, factor: float, kl_weight: float) -> LossOutput:
         """Replay on these rows; the losses are overwritten by the next call."""
-        self.rows.copy_(torch.from_numpy(np.ascontiguousarray(rows)), non_blocking=True)
+        self.streams.choose(rows)
         self.kl_weight.fill_(kl_weight)
         for group in self.trainer.optimizer.param_groups:
             group["lr"].fill_(group["peak_lr"] * factor)

@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from vivace._ranks import Ranks, add_up
 from vivace.train.optimizer import MOMENTS, ready_state, trained_by
-from vivace.train.shared import Memory, shared_memory
 
 LINE = 16
 """Numbers that a line of memory holds at least; every weight starts at one."""
@@ -110,7 +110,7 @@ class SharedExchange(Exchange):
 
     def __init__(self, ranks: Ranks, optimizer: torch.optim.Optimizer):
         super().__init__(ranks, optimizer)
-        self._memory: Memory = ranks.memory
+        self._memory = ranks.memory
         n, whole = sum(self._sizes) + self._n_facts, sum(map(_in_lines, self._sizes))
         numbers = self._memory.rest.view(self._parameters[0].dtype)
         *places, gradients, _ = numbers.split(
@@ -118,7 +118,8 @@ class SharedExchange(Exchange):
         )
         self._move(optimizer, places)
         self.optimizer = self._of_parts(optimizer)
-        widths = [sum(part) for part in zip(*map(self._widths, self._sizes), strict=True)]
+        self._cuts = list(map(self._widths, self._sizes))
+        widths = [sum(of_rank) for of_rank in zip(*self._cuts, strict=True)]
         self._columns = gradients.view(ranks.size, n).split([*widths, self._n_facts], dim=1)
         self._mine = gradients.view(ranks.size, n)[ranks.rank]
         self._sum = torch.empty_like(self._columns[ranks.rank][0])
@@ -158,15 +159,13 @@ class SharedExchange(Exchange):
             for parameter, part in zip(group["params"], parts, strict=True):
                 state = optimizer.state[parameter]
                 states[part] = state | {name: self._part(state[name]) for name in MOMENTS}
-        own = type(optimizer)(groups)
+        kind: Any = type(optimizer)
+        own = kind(groups)
         own.state.update(states)
         return own
 
     def _part(self, x: torch.Tensor) -> torch.Tensor:
-        return self._cut(x)[self.ranks.rank]
-
-    def _cut(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return x.detach().reshape(-1).split(self._widths(x.numel()))
+        return x.detach().view(-1).split(self._widths(x.numel()))[self.ranks.rank]
 
     def _widths(self, n: int) -> list[int]:
         """How many of n numbers each process updates."""
@@ -174,7 +173,8 @@ class SharedExchange(Exchange):
         return [n * (rank + 1) // size - n * rank // size for rank in range(size)]
 
     def _put_together(self, facts: torch.Tensor) -> None:
-        by_process = zip(*(self._cut(gradient_of(p)) for p in self._parameters), strict=True)
+        cut = (gradient_of(p).split(n) for p, n in zip(self._parameters, self._cuts, strict=True))
+        by_process = zip(*cut, strict=True)
         torch.cat([*(part for parts in by_process for part in parts), facts], out=self._mine)
         for parameter in self._parameters:
             parameter.grad = None
@@ -214,6 +214,8 @@ def exchanging(ranks: Ranks, optimizer: torch.optim.Optimizer) -> Iterator[Excha
     if ranks.size == 1:
         yield None
         return
+    from vivace.train.shared import shared_memory  # only here: it brings the compiler
+
     kinds = {(p.device.type, p.dtype) for p in trained_by(optimizer)}
     if len(kinds) > 1 or next(iter(kinds))[0] != "cpu":
         yield SentExchange(ranks, optimizer)

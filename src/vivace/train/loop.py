@@ -186,12 +186,11 @@ def ended(
     seconds: float,
 ) -> TrainResult:
     """Put the weights in that training ends with, and say how it went."""
-    wants_best = options.keep_best or stopped != "finished"
-    has_best = wants_best and best.weights is not None
-    if has_best:
+    best_epoch = None
+    if (options.keep_best or stopped != "finished") and best.weights is not None:
         module.load_state_dict(best.weights)
+        best_epoch = n_before + best.epoch
     module.eval()
-    best_epoch = n_before + best.epoch if has_best else None
     return TrainResult(history, stopped, history.n_epochs, best_epoch, seconds)
 
 

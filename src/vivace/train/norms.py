@@ -87,7 +87,9 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
     ) -> tuple[torch.Tensor, ...]:
-        variance, mean = torch.var_mean(x, 0, correction=0)
+        ctx.set_materialize_grads(False)
+        mean = x.mean(0)
+        variance = (x - mean).square().mean(0)  # var_mean takes seven times as long
         size = x.new_tensor([float(len(x))])
         means, variances, sizes = of_all(torch.cat([mean, variance, size])).split(
             [len(mean), len(mean), 1], dim=1

@@ -81,10 +81,11 @@ class TrainOptions:
     checkpoint_every_n_minutes
         How often besides, within an epoch that takes long.
     precision
-        "float32", or "bf16" for matrix products in bfloat16.
+        "float32", or "bf16" for matrix products in bfloat16, which on a processor is slower but for the
+        largest minibatches.
     cuda_graphs
-        Keep the cells on the CUDA device and replay the whole step as one graph. Experimental: not yet
-        run on a device.
+        Keep the cells on the CUDA device and replay the whole step as one graph. Experimental: no device
+        has run it yet.
 
     Raises
     ------

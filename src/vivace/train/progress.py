@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from vivace._progress import SILENCE, said
+from vivace import _progress
 
 Show = Callable[[float, dict[str, float] | None], None]
 WIDE = 100
@@ -66,7 +66,7 @@ def _bar(n_epochs: int, first: int) -> Iterator[Show]:
         task = bar.add_task("train", total=n_epochs, completed=first, note="")
 
         def update(done: float, metrics: dict[str, float] | None) -> None:
-            said()
+            _progress.said()
             bar.update(task, completed=done)
             if metrics is not None:
                 found = losses(metrics)
@@ -93,13 +93,13 @@ class _Lines:
         if metrics is not None:
             self.note = "".join(f", {each}" for each in losses(metrics))
         now = time.monotonic()
-        if now - self.written < SILENCE:
+        if now - self.written < _progress.SILENCE:
             return
         self.written = now
         left = (now - self.started) / (done - self.first) * (self.n_epochs - done)
         words = f"epoch {done:.1f} of {self.n_epochs}{self.note}; about {in_time(left)} left"
         print(f"Training: {words}", file=sys.stderr, flush=True)  # noqa: T201
-        said()
+        _progress.said()
 
 
 def in_time(seconds: float) -> str:

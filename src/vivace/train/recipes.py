@@ -71,8 +71,8 @@ def make_options(
     overrides
         Options the user gave; they win. None values count as not given.
     model
-        Options of this model for each recipe, where they differ; ``batch_size`` may be a function of
-        the number of cells, ``max_epochs`` one of the number of cells and the batch size.
+        Options of this model for each recipe, where they differ; ``batch_size`` and ``lr`` may be
+        functions of the number of cells, ``max_epochs`` one of the number of cells and the batch size.
 
     Raises
     ------
@@ -87,8 +87,9 @@ def make_options(
         chosen["min_kl_weight"] = 0.0  # a warm-up that the user asks for rises from 0
     chosen |= given
     check_names("training", chosen, option_names())
-    if callable(chosen["batch_size"]):
-        chosen["batch_size"] = chosen["batch_size"](n_cells)
+    for name in ("batch_size", "lr"):
+        if callable(chosen[name]):
+            chosen[name] = chosen[name](n_cells)
     if "max_epochs" not in chosen:
         chosen["max_epochs"] = (
             fast_epochs(n_cells, chosen["batch_size"])

@@ -179,7 +179,7 @@ class StoredCsr:
             raise InvalidDataError(msg)
         with self.place.blamed():
             self._data, self._indices = group["data"], group["indices"]
-            self._indptr = group["indptr"][...].astype(np.int64)
+            self._indptr = group["indptr"][...].astype(np.int64, copy=False)
         self._check()
         self.per_row = int(self._indptr[-1]) / max(self.shape[0], 1)
         self.chunk = int(chunk_of(self._data) / max(self.per_row, 1)) or 1

@@ -11,7 +11,7 @@ from vivace.analysis import expression, latent
 from vivace.data.loader import ENCODING_BATCH_SIZE
 from vivace.errors import InvalidArgumentError
 from vivace.models.base import BaseModel
-from vivace.models.questions.ranges import written
+from vivace.models.questions.ranges import to_file
 
 
 def get_latent_representation(
@@ -38,8 +38,8 @@ def get_latent_representation(
     return_dist
         Return the posterior's mean and variance instead.
     out
-        File (.npy) to write the states to, some cells after others; the array that is returned reads
-        from it.
+        File (.npy, or .zarr) to write the states to, some cells after others; the array that is
+        returned (of numpy, or of zarr) reads from it.
 
     Returns
     -------
@@ -64,22 +64,23 @@ def state_of(
     return_dist: bool,
     mc_samples: int = 5000,
     out: str | Path | None = None,
+    columns: slice = slice(None),
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """As :func:`get_latent_representation`; ``mc_samples`` are drawn for a logistic normal mean."""
+    """As :func:`get_latent_representation`, of some columns; ``mc_samples`` for a logistic normal mean."""
     if out is not None:
         if return_dist:
             msg = "out takes one array: leave return_dist out, or ask without out"
             raise InvalidArgumentError(msg)
-        cells = model._cells(adata)
-        of = (give_mean, batch_size, return_dist, mc_samples)
-        ask: Any = lambda rows: state_of(model, cells, rows, *of)  # noqa: E731
-        return written(ask, model._rows(cells, indices), out)
+        of = (give_mean, batch_size, return_dist, mc_samples, None, columns)
+        ask: Any = lambda cells, rows: state_of(model, cells, rows, *of)  # noqa: E731
+        return to_file(model, ask, adata, indices, out)
     batches = model._loader(adata, indices, batch_size or ENCODING_BATCH_SIZE)
     if return_dist:
-        return latent.latent_distribution(model.encoder_module, batches)
+        mean, variance = latent.latent_distribution(model.encoder_module, batches)
+        return mean[:, columns], variance[:, columns]
     if give_mean:
-        return latent.latent_mean(model.encoder_module, batches, mc_samples)
-    return latent.latent_sample(model.encoder_module, batches)
+        return latent.latent_mean(model.encoder_module, batches, mc_samples)[:, columns]
+    return latent.latent_sample(model.encoder_module, batches)[:, columns]
 
 
 def get_latent_library_size(

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from vivace.report.explore import of_cells
+from vivace.report.graph import placed
 from vivace.report.page import Figure, Section, Table
-from vivace.report.sections.latent import maps
+from vivace.report.sections.latent import maps, touched
 from vivace.report.words import number, percent
 from vivace.runs import Run
 from vivace.runs.layout import CONDITIONS, KINDS, LATENT, SALIENT, SALIENT_GENES
@@ -25,14 +27,16 @@ NEW = (
 
 def contrast(run: Run) -> Section | None:
     """Maps of both latent spaces in pairs, and how well each tells the conditions apart."""
-    background, salient = run.table(LATENT), run.table(SALIENT)
+    background, salient = placed(run, LATENT), placed(run, SALIENT)
     if background is None or salient is None:
         return None
     shared, words = maps(run, background)
     new, _ = maps(run, salient)
-    blocks: list[Any] = []
+    stills = []
     for left, right in zip(shared, new, strict=True):
-        blocks += [titled(left, "Background", *SHARED), titled(right, "Salient", *NEW)]
+        stills += [titled(left, "Background", *SHARED), titled(right, "Salient", *NEW)]
+    live = of_cells(run, {"Background": LATENT, "Salient": SALIENT})
+    blocks: list[Any] = touched(live, stills)
     conditions = run.table(CONDITIONS)
     if conditions is not None:
         blocks.append(separation(conditions, run.table(KINDS)))

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from vivace.report.draw import FIRST, INK, SECOND, canvas
-from vivace.report.page import Check, Checks, Figure, Key, Section, Table
-from vivace.report.words import number
+from vivace.report.page import Checks, Figure, Key, Section, Table
+from vivace.report.questions.systems import checks
+from vivace.report.words import clipped, number
 from vivace.runs import Run
 from vivace.runs.layout import ALL_CELLS, INTEGRATION
 
-MIXED = 0.1  # gain in effective number of systems that counts as mixing
-BLURRED = 0.2  # more kinds around a cell than before that count as a loss
 DOT = "M5 1.5a3.5 3.5 0 1 0 0 7a3.5 3.5 0 1 0 0-7z"
 
 
@@ -32,32 +31,6 @@ def integration(run: Run) -> Section | None:
         "from (effective numbers, local inverse Simpson index)."
     )
     return Section("integration", "Integration of systems", lead, blocks)
-
-
-def run_checks(run: Run) -> list[Check]:
-    """The checks of a run; none where nothing was integrated."""
-    table = run.table(INTEGRATION)
-    return [] if table is None else checks(table)
-
-
-def checks(table: pd.DataFrame) -> list[Check]:
-    """The two questions of an integration."""
-    row = table.loc[ALL_CELLS]
-    mixed = row["systems_after"] >= row["systems_before"] + MIXED
-    text = (
-        f"Systems around a cell: {number(row['systems_before'])} before, "
-        f"{number(row['systems_after'])} after, of {number(row['n_systems'])}."
-    )
-    found = [Check(mixed, "Systems mix" if mixed else "Systems hardly mix", text)]
-    if "kinds_after" in table:
-        kept = row["kinds_after"] <= row["kinds_before"] + BLURRED
-        text = (
-            f"Kinds of cells around a cell: {number(row['kinds_before'])} before, "
-            f"{number(row['kinds_after'])} after; 1 is best."
-        )
-        title = "Kinds of cells stay apart" if kept else "Kinds of cells blur"
-        found.append(Check(kept, title, text))
-    return found
 
 
 def picture(table: pd.DataFrame) -> Figure:
@@ -119,7 +92,7 @@ def write_names(axes: Any, table: pd.DataFrame) -> None:
             continue
         taken.append((x, y))
         axes.annotate(
-            f" {name}",
+            f" {clipped(name)}",
             (x, y),
             xytext=(5, 5),
             textcoords="offset points",

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vivace.report.colours import Category, categories
+from vivace.report.colours import Category, categories, is_number
 from vivace.report.draw import FIRST, INK, RAMP, Canvas, canvas, dot_size
-from vivace.report.page import Figure, Section
-from vivace.report.plane import to_plane
-from vivace.report.words import number, things
+from vivace.report.explore import of_cells
+from vivace.report.graph import Placed, placed
+from vivace.report.page import Explorer, Figure, Section
+from vivace.report.questions.cells import STATES
+from vivace.report.words import clipped, number, things
 from vivace.runs import Run
-from vivace.runs.layout import COLOUR, DIMENSION, LATENT, SALIENT
+from vivace.runs.layout import LATENT, SALIENT
 
 HOW_MADE = {
-    "UMAP": "UMAP draws similar cells close together; distances between far-apart groups mean little.",
+    "t-SNE": "t-SNE draws similar cells close together; distances between far-apart groups mean little.",
     "PC": "The first two principal components of the latent space.",
     "latent": "The latent space itself.",
 }
@@ -26,22 +29,47 @@ HOW_MADE = {
 
 def latent(run: Run) -> Section | None:
     """Latent maps; a model with two latent spaces has a section of its own."""
-    table = run.table(LATENT)
-    if table is None or table.empty or run.has(SALIENT):
+    cells = placed(run, LATENT)
+    if cells is None or run.has(SALIENT):
         return None
-    figures, words = maps(run, table)
-    return Section("latent", "The map of cells", words, figures)
+    figures, words = maps(run, cells)
+    if run.model.get("model") == STATES:
+        figures, words = [of_states(one) for one in figures], f"{words} {WITHIN}"
+    return Section(
+        "latent", "The map of cells", words, touched(of_cells(run, {"": LATENT}), figures)
+    )
 
 
-def maps(run: Run, table: pd.DataFrame) -> tuple[list[Figure], str]:
+def touched(live: list[Explorer], stills: list[Figure]) -> list[Explorer | Figure]:
+    """Maps to touch, if there are some, then the pictures that stand for them without scripts."""
+    return [*live, *(replace(figure, still=bool(live)) for figure in stills)]
+
+
+WITHIN = (
+    "The model is given the kind of each cell and keeps only how it differs from others of its kind, so "
+    "that kinds lie on each other: what differs within a kind is what to look for."
+)
+WITHIN_GOOD = (
+    "All kinds of cells around the same middle; within a kind, a gradient or clouds that a gene or a "
+    "condition explains. A kind that lies apart was not described by its own mean."
+)
+
+
+def of_states(figure: Figure) -> Figure:
+    """The figure with the words of a space of states within kinds."""
+    if figure.ramp is not None:
+        return figure
+    text = "States within kinds of cells; the model was given the kinds."
+    return replace(figure, text=text, good=WITHIN_GOOD)
+
+
+def maps(run: Run, cells: Placed) -> tuple[list[Figure], str]:
     """One map for each column to colour by, and what they are made of."""
-    dimensions = [c for c in table.columns if c.startswith(DIMENSION)]
-    table = table[np.isfinite(table[dimensions]).all(axis=1)]
-    plane, name = to_plane(table[dimensions].to_numpy())
-    order = np.random.default_rng(0).permutation(len(table))  # no group hides under the last one
-    colours = [c for c in table.columns if c.startswith(COLOUR)]
-    figures = [one_map(plane, table[c], order, c.removeprefix(COLOUR), name) for c in colours]
-    return figures or [plain_map(plane, name)], lead(run, len(table), dimensions, name)
+    plane, name = cells.plane
+    order = np.random.default_rng(0).permutation(len(plane))  # no group hides under the last one
+    figures = [one_map(plane, cells.colour(c), order, c, name) for c in cells.colours]
+    words = lead(run, len(plane), cells.dimensions, name)
+    return figures or [plain_map(plane, name)], words
 
 
 def lead(run: Run, n: int, dimensions: list[str], name: str) -> str:
@@ -55,9 +83,7 @@ def one_map(
     plane: np.ndarray, values: pd.Series, order: np.ndarray, column: str, name: str
 ) -> Figure:
     """Map coloured by one column of ``obs``."""
-    if pd.api.types.is_float_dtype(values) or (
-        pd.api.types.is_integer_dtype(values) and values.nunique() > 20
-    ):
+    if is_number(values):
         return ramp_map(plane, values, column, name)
     return group_map(plane, values, order, column, name)
 
@@ -102,7 +128,7 @@ def reading(column: str) -> tuple[str, str]:
 def ramp_map(plane: np.ndarray, values: pd.Series, column: str, name: str) -> Figure:
     """Map coloured by a number."""
     numbers = values.to_numpy(dtype=float)
-    low, high = np.nanquantile(numbers, [0.01, 0.99])
+    low, high = ends(numbers)
     with map_canvas(name) as sheet:
         dots(sheet, plane, numbers, len(plane), "o", cmap=RAMP, vmin=low, vmax=high)
     return Figure(
@@ -112,6 +138,15 @@ def ramp_map(plane: np.ndarray, values: pd.Series, column: str, name: str) -> Fi
         "From low (dark) to high (bright); the lowest and highest percent of cells share the end colours.",
         ramp=(number(low), number(high)),
     )
+
+
+def ends(numbers: np.ndarray) -> tuple[float, float]:
+    """Values of the end colours: all but the lowest and highest percent lie between; 0 and 1 of nothing."""
+    known = numbers[np.isfinite(numbers)]
+    if not len(known):
+        return 0.0, 1.0
+    low, high = np.quantile(known, [0.01, 0.99])
+    return float(low), float(high)
 
 
 def plain_map(plane: np.ndarray, name: str) -> Figure:
@@ -165,14 +200,15 @@ def name_groups(sheet: Canvas, plane: np.ndarray, groups: list[Category]) -> Non
         x, y = cells[np.abs(cells - np.median(cells, axis=0)).sum(axis=1).argmin()]
         if not gathers(plane, group.rows, np.array([x, y])):
             continue
-        half = 0.0115 * len(group.label) * size[0]  # half of the width of the text
+        label = clipped(group.label)
+        half = 0.0115 * len(label) * size[0]  # half of the width of the text
         wide = np.subtract(*np.quantile(cells[:, 0], [0.95, 0.05])) > half
         y += 0 if wide else 0.04 * size[1]  # a name would hide a small group
         if any(abs(x - u) < half + w and abs(y - v) < 0.055 * size[1] for u, v, w in taken):
             continue
         taken.append((x, y, half))
         style: Any = {"ha": "center", "va": "center", "fontsize": 10, "color": INK, "gid": "halo"}
-        sheet.axes.text(x, y, group.label, **style)
+        sheet.axes.text(x, y, label, **style)
 
 
 def gathers(plane: np.ndarray, rows: list[int], middle: np.ndarray) -> bool:

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from vivace.report.draw import RAMP, canvas
-from vivace.report.page import Check, Checks, Figure, Section, Table
+from vivace.report.explore import of_spots
+from vivace.report.page import Checks, Figure, Section, Table
+from vivace.report.questions.spots import UNSURE, by_type, checks, evidence
+from vivace.report.sections.latent import touched
 from vivace.report.words import percent
 from vivace.runs import Run
-from vivace.runs.layout import COORDINATES, MARKERS, PROPORTION_SPREAD, PROPORTIONS
+from vivace.runs.layout import COORDINATES, PROPORTIONS
 
 MOST_MAPS = 24
-AGREES = 0.2  # correlation of a type's markers, taken together, with its proportion
-UNSURE = 0.1  # mean standard deviation of a proportion
 
 
 def spatial(run: Run) -> Section | None:
@@ -28,9 +29,9 @@ def spatial(run: Run) -> Section | None:
     blocks: list[Any] = [Checks(checks(spread, markers)), totals(proportions, spread, markers)]
     if place is not None:
         order = proportions.mean().sort_values(ascending=False).index[:MOST_MAPS]
-        if spread is not None:
-            blocks.append(certainty(place, spread))
-        blocks += [tissue_map(place, proportions[name], spread) for name in order]
+        stills = [] if spread is None else [certainty(place, spread)]
+        stills += [tissue_map(place, proportions[name], spread) for name in order]
+        blocks += touched(of_spots(run), stills)
     lead = (
         f"Each of {len(proportions):,} spots holds several cells. The model reads from its molecules "
         f"what share belongs to each of {proportions.shape[1]} cell types of the reference."
@@ -38,46 +39,6 @@ def spatial(run: Run) -> Section | None:
     if place is None:
         lead += " The spots came without coordinates, so there are no maps."
     return Section("spatial", "Cell types in the tissue", lead, blocks)
-
-
-def evidence(run: Run) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-    """Uncertainty of shares, and markers."""
-    return run.table(PROPORTION_SPREAD), run.table(MARKERS)
-
-
-def run_checks(run: Run) -> list[Check]:
-    """The checks of a run; none where there are no spots."""
-    return [] if not run.has(PROPORTIONS) else checks(*evidence(run))
-
-
-def checks(spread: pd.DataFrame | None, markers: pd.DataFrame | None) -> list[Check]:
-    """Do markers agree, and how much is chance in counting molecules?"""
-    found = []
-    if markers is not None:
-        agree = by_type(markers)
-        weak = [str(name) for name in agree.index[~(agree >= AGREES)]]
-        text = (
-            f"Over spots, the sum of a type's ten best markers goes with its share: correlation "
-            f"{agree.mean():.2f} on average."
-        )
-        if weak:
-            text += f" Hardly so for {', '.join(weak[:6])}: read their maps with care."
-        title = "Markers lie where their types are" if not weak else "Some types lack support"
-        found.append(Check(not weak, title, text))
-    if spread is not None:
-        typical = float(spread.to_numpy().mean())
-        title = "Shares are steady" if typical < UNSURE else "Shares are shaky"
-        text = (
-            f"Counting the molecules again would move a share by {percent(typical)} of the spot on "
-            "average. What the reference lacks is not part of this figure."
-        )
-        found.append(Check(typical < UNSURE, title, text))
-    return found
-
-
-def by_type(markers: pd.DataFrame) -> pd.Series:
-    """Correlation of each type's share with its markers, taken together."""
-    return markers["together"].groupby(level=0, sort=False).first()
 
 
 def totals(

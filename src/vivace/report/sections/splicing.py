@@ -11,7 +11,7 @@ import pandas as pd
 from vivace.report.colours import categories
 from vivace.report.draw import FIRST, SOFT, canvas
 from vivace.report.page import Figure, Section
-from vivace.report.words import number
+from vivace.report.words import clipped, number
 from vivace.runs import Run
 from vivace.runs.layout import CALIBRATION, USAGE
 
@@ -44,17 +44,19 @@ def event_figure(event: Any, table: pd.DataFrame) -> Figure:
     colours = {c.label: c for c in categories(pd.Series(names))}
     keys = []
     with canvas(5.0, 1.2 + 0.36 * len(groups)) as sheet:
+        places = np.arange(len(groups))
         left, read = np.zeros(len(groups)), np.zeros(len(groups))
         for k, name in enumerate(names):
             rows = table[table["junction"] == name].set_index("group").loc[groups]
             colour = colours.get(str(name))
             fill = SOFT if colour is None else colour.colour
-            sheet.axes.barh(groups, rows["usage"], left=left, height=0.72, color=fill)
+            sheet.axes.barh(places, rows["usage"], left=left, height=0.72, color=fill)
             left += rows["usage"].to_numpy()
             read += rows["observed"].to_numpy()
             if k < len(names) - 1:
-                sheet.axes.plot(read, groups, "o", ms=5, mfc="white", mec="black", mew=1, ls="")
+                sheet.axes.plot(read, places, "o", ms=5, mfc="white", mec="black", mew=1, ls="")
         sheet.axes.set(xlim=(0, 1), xlabel="share of the event's reads")
+        sheet.axes.set_yticks(places, [clipped(g) for g in groups])
         sheet.axes.invert_yaxis()
         sheet.axes.grid(visible=False)
         keys = [replace(c.key, note="") for c in colours.values()]

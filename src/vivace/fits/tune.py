@@ -1,0 +1,450 @@
+"""Which options suit these data: trials within a time, and an honest comparison with the defaults."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from vivace._arguments import read_option
+from vivace._files import user_path
+from vivace._settings import default_seed, settings
+from vivace._types import Keys
+from vivace.errors import (
+    InvalidArgumentError,
+    TrainingError,
+    UnsupportedError,
+    VivaceError,
+    check_choice,
+    require,
+)
+from vivace.fits.folder import open_folder
+from vivace.fits.one import first_space
+from vivace.fits.plan import Plan
+from vivace.fits.progress import Tell, fits_bar
+from vivace.fits.search import Space, parts_of, read_search, suggest
+from vivace.fits.side_by_side import Report, how_many
+from vivace.fits.stability import make_plan
+from vivace.metrics import ilisi, knn_balanced_accuracy
+from vivace.models.base import BaseModel
+from vivace.models.destvi import DestVI
+from vivace.tables.capabilities import HasBound
+from vivace.tables.cells import column_of
+
+MEASURES = ("elbo", "kinds", "mixing")
+SHARES = (0.8, 0.1, 0.1)
+"""Of cells that are learned from, that trials are judged by, and that only the last comparison sees."""
+REPEATS = 3
+"""Seeds of the last comparison."""
+CLEARLY = 2.0
+"""Standard errors by which a choice must be better than the defaults to be taken."""
+TRIALS_FILE = "trials.log"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What trials of other options came to.
+
+    Attributes
+    ----------
+    model_kwargs, train_kwargs
+        Options to give; empty if nothing was clearly better than the defaults.
+    trials
+        One row a trial, best first: the options, ``score`` and ``seconds``.
+    importance
+        Share of the variance of the score that each option explains, largest first.
+    comparison
+        Rows "defaults" and "best": ``validation`` and ``test``, means over three seeds, and the standard
+        errors of both, ``validation_se`` and ``test_se``.
+    measure
+        What is compared; of "elbo" lower is better (nats per cell), of the others higher.
+    verdict
+        What was found, in a sentence or two.
+    """
+
+    model_kwargs: dict[str, Any]
+    train_kwargs: dict[str, Any]
+    trials: pd.DataFrame
+    importance: pd.Series
+    comparison: pd.DataFrame
+    measure: str
+    verdict: str
+
+    def code(self, model: str = "Model") -> str:
+        """Lines to paste."""
+        return (
+            f"model = vivace.{model}(adata, **{self.model_kwargs})\n"
+            f"model.train(**{self.train_kwargs})"
+        )
+
+
+@dataclass(frozen=True)
+class Trials:
+    """A plan, and what its trials share: which cells each part holds, and the measure."""
+
+    plan: Plan
+    parts: tuple[np.ndarray, np.ndarray, np.ndarray] = field(repr=False)
+    measure: str
+    seed: int
+
+    @property
+    def sign(self) -> float:
+        """Turns the measure into one of which lower is better."""
+        return 1.0 if self.measure == "elbo" else -1.0
+
+
+def tune(
+    model: BaseModel | type[BaseModel],
+    adata: Any = None,
+    *,
+    minutes: float = 10.0,
+    n_trials: int | None = None,
+    search: Mapping[str, Any] | None = None,
+    measure: str = "elbo",
+    labels_key: str | None = None,
+    train_kwargs: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    n_processes: int | None = None,
+    out: str | Path | None = None,
+    progress: bool = True,
+    tell: Tell | None = None,
+) -> Tuned:
+    """Try other options of a model and its training on these data, within a time.
+
+    A tenth of the cells judges the trials, and another tenth is looked at once, at the end. The best
+    trial and the defaults are then fitted with three new seeds each, and the options of the trial are
+    recommended only if they are better on the judging cells by two standard errors; the comparison on
+    cells that nothing was chosen by is told beside it. Needs ``vivace[tune]`` (optuna: a tree of Parzen
+    estimators, Bergstra et al. 2011).
+
+    Parameters
+    ----------
+    model, adata
+        As in :func:`vivace.stability`.
+    minutes
+        Time for all of it; the defaults are fitted whatever it is.
+    n_trials
+        Stop after so many; default when the time is over.
+    search
+        Option of the model or of ``train`` to a list of values or a (low, high) range; default width,
+        depth, latent dimensions, dropout, likelihood, learning rate, minibatch and epochs.
+    measure
+        "elbo", the held-out loss in nats per cell, lower is better; "kinds", the mean over kinds of cells
+        of the share whose 15 neighbours name it; "mixing", the iLISI of the batches.
+    labels_key
+        Column of ``obs`` with kinds of cells; default the one that was set up.
+    train_kwargs
+        Arguments of ``train`` for all trials.
+    seed
+        Of parts and trials; default ``vivace.settings.seed``.
+    n_processes
+        Trials at once; default as many as cores and memory allow.
+    out
+        Folder to keep the trials in; called again with it, a search goes on.
+    progress
+        Show a progress bar, if the terminal is one.
+    tell
+        Where it is none, called with a line after each.
+
+    Raises
+    ------
+    InvalidArgumentError, UnknownOptionError
+        If an argument is out of range, or an option is not there.
+    UnsupportedError
+        For DestVI, which holds out no spots, and measures without the column they need.
+    MissingDependencyError
+        If optuna is not installed.
+    TrainingError
+        If the defaults cannot be fitted.
+
+    Examples
+    --------
+    >>> import vivace
+    >>> adata = vivace.datasets.simulate("batches", n_cells=200, n_genes=30)
+    >>> vivace.SCVI.setup_anndata(adata)
+    >>> found = vivace.tune(vivace.SCVI, adata, minutes=5)  # doctest: +SKIP
+    >>> print(found.verdict)  # doctest: +SKIP
+    """
+    started = time.monotonic()
+    optuna_or_refuse()
+    minutes = read_option("minutes", minutes)
+    n_trials = read_option("n_trials", n_trials, None)
+    plan = make_plan(model, adata, ("neighbours",), labels_key, None, None, None, train_kwargs)
+    trials = prepare(plan, measure, settings.seed if seed is None else read_option("seed", seed))
+    space = read_search(plan.model(), search)
+    processes = read_option("n_processes", n_processes, None) or how_many(plan)
+    with _folder(out) as folder:
+        open_folder(folder, plan)
+        began = time.monotonic()
+        scores(trials, {}, trials.seed)  # refuses what cannot be fitted, and says how long it takes
+        each = time.monotonic() - began
+        left = 60 * minutes - (time.monotonic() - started) - each * rounds(2 * REPEATS, processes)
+        bar = fits_bar(show=progress, words="Trials", tell=tell)
+        study = run_trials(trials, space, folder, left, n_trials, processes, bar)
+        return conclude(trials, study, processes)
+
+
+@contextmanager
+def _folder(out: str | Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield user_path(out, "out")
+        return
+    with tempfile.TemporaryDirectory(prefix="vivace-tune-") as name:
+        yield Path(name)
+
+
+def optuna_or_refuse() -> Any:
+    """The module optuna, quiet."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise require("optuna", "tune") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def rounds(n: int, processes: int) -> int:
+    """Rounds that so many fits take, so many at once."""
+    return math.ceil(n / processes)
+
+
+def prepare(plan: Plan, measure: str, seed: int) -> Trials:
+    """Deal the cells to the parts, and look whether the measure can be taken."""
+    check_choice("measure", measure, MEASURES)
+    model = plan.model()
+    if isinstance(model, DestVI):
+        msg = "tune: DestVI learns numbers of each spot, so that there is no held-out spot to judge by"
+        raise UnsupportedError(msg)
+    if measure == "kinds" and plan.labels_key is None:
+        raise InvalidArgumentError(
+            'measure="kinds" needs a column with kinds of cells: labels_key="cell_type"'
+        )
+    if measure == "mixing" and column_of(model, Keys.BATCH) is None:
+        raise InvalidArgumentError(
+            'measure="mixing" needs data that were set up with a batch: batch_key="batch"'
+        )
+    n = model._cells().n_cells
+    order = np.random.default_rng(seed).permutation(n)
+    first, second = round(SHARES[0] * n), round((SHARES[0] + SHARES[1]) * n)
+    if min(first, second - first, n - second) < 2:
+        raise InvalidArgumentError(f"{n} cells are too few to learn from some and judge by others")
+    learned, judging, last = np.split(order, [first, second])
+    return Trials(plan, (np.sort(learned), np.sort(judging), np.sort(last)), measure, seed)
+
+
+def fitted(trials: Trials, chosen: Mapping[str, Any], seed: int) -> BaseModel:
+    """The model with some options, trained on the cells that are learned from."""
+    plan = trials.plan
+    own, of_training = parts_of(chosen)
+    indexing = {"external_indexing": list(trials.parts)}
+    with default_seed(seed):
+        model = plan.model().untrained(**own)
+        options = {**plan.train, **of_training, "datasplitter_kwargs": indexing}
+        model.train(**{**options, "progress": False})
+    if model.training["stopped"] == "interrupted":
+        raise KeyboardInterrupt
+    return model
+
+
+def scores(trials: Trials, chosen: Mapping[str, Any], seed: int) -> tuple[float, float]:
+    """The measure on the judging cells and on the last ones, lower is better."""
+    model = fitted(trials, chosen, seed)
+    with default_seed(trials.seed):
+        return (
+            measured(trials, model, trials.parts[1]) * trials.sign,
+            measured(trials, model, trials.parts[2]) * trials.sign,
+        )
+
+
+def measured(trials: Trials, model: BaseModel, rows: np.ndarray) -> float:
+    """The measure on some cells."""
+    if trials.measure == "elbo":
+        return -float(cast("HasBound", model).get_elbo(indices=rows))
+    obs = trials.plan.adata.obs.iloc[rows]
+    latent = first_space(model, rows)
+    if trials.measure == "mixing":
+        return ilisi(latent, obs[column_of(model, Keys.BATCH)])
+    known = obs[trials.plan.labels_key].notna().to_numpy()
+    return knn_balanced_accuracy(latent[known], obs[trials.plan.labels_key][known])
+
+
+# trials -----------------------------------------------------------------------------------------
+
+
+def run_trials(
+    trials: Trials,
+    space: Space,
+    folder: Path,
+    seconds: float,
+    n_trials: int | None,
+    processes: int,
+    bar: AbstractContextManager[Report],
+) -> Any:
+    """An optuna study with the trials of a folder and those that the time allows."""
+    study = study_of(folder, trials.seed)
+    before = len(study.trials)
+    wanted = math.inf if n_trials is None else n_trials
+    with bar as report:
+        ends = time.monotonic() + seconds
+        while (done := len(study.trials) - before) < wanted and time.monotonic() < ends:
+            now = int(min(processes, wanted - done))
+            asked = [study.ask() for _ in range(now)]
+            chosen = [suggest(trial, space) for trial in asked]
+            seeds = [trials.seed] * now
+            for trial, outcome in zip(
+                asked, several(trials, chosen, seeds, processes), strict=True
+            ):
+                tell(study, trial, outcome)
+            report(done + now, None if n_trials is None else n_trials, ends - time.monotonic())
+    return study
+
+
+def study_of(folder: Path, seed: int) -> Any:
+    """The study that is kept in a folder."""
+    optuna = optuna_or_refuse()
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    storage = JournalStorage(JournalFileBackend(str(folder / TRIALS_FILE)))
+    sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    return optuna.create_study(
+        study_name="vivace", storage=storage, sampler=sampler, load_if_exists=True
+    )
+
+
+def tell(study: Any, trial: Any, outcome: tuple[float, float] | str) -> None:
+    """Keep what a trial came to; of one that failed, why."""
+    from optuna.trial import TrialState
+
+    if isinstance(outcome, str):
+        trial.set_user_attr("error", outcome)
+        study.tell(trial, state=TrialState.FAIL)
+    else:
+        study.tell(trial, outcome[0])
+
+
+def several(
+    trials: Trials, chosen: list[Mapping[str, Any]], seeds: list[int], processes: int
+) -> list[tuple[float, float] | str]:
+    """Scores of several fits, or why there are none, side by side."""
+    if min(processes, len(chosen)) == 1:
+        return [attempt(trials, each, seed) for each, seed in zip(chosen, seeds, strict=True)]
+    from joblib import Parallel, delayed
+
+    from vivace.fits.side_by_side import in_processes
+
+    with in_processes(processes):
+        return list(
+            Parallel()(
+                delayed(attempt)(trials, each, seed)
+                for each, seed in zip(chosen, seeds, strict=True)
+            )
+        )
+
+
+def attempt(trials: Trials, chosen: Mapping[str, Any], seed: int) -> tuple[float, float] | str:
+    """Scores of a fit, or why there are none."""
+    try:
+        found = scores(trials, chosen, seed)
+    except (VivaceError, MemoryError, ArithmeticError, RuntimeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return found if all(map(math.isfinite, found)) else "the score is not finite"
+
+
+# what came of them ------------------------------------------------------------------------------
+
+
+def conclude(trials: Trials, study: Any, processes: int) -> Tuned:
+    """Compare the best trial with the defaults, and say what is recommended."""
+    table = trial_table(study, trials.sign)
+    best: dict[str, Any] = dict(study.best_params) if len(table) else {}
+    seeds = [trials.seed + 1 + i for i in range(REPEATS)]
+    options = [{}, best] if best else [{}]
+    found = several(trials, [o for o in options for _ in seeds], seeds * len(options), processes)
+    wrong = next((each for each in found if isinstance(each, str)), None)
+    if wrong is not None:
+        raise TrainingError(f"the last comparison failed: {wrong}")
+    values = np.array(found).reshape(len(options), REPEATS, 2)
+    comparison = comparison_table(values, trials.sign)
+    better = bool(best) and clearly_better(values[:, :, 0])
+    own, of_training = parts_of(best if better else {})
+    return Tuned(
+        model_kwargs=own,
+        train_kwargs=of_training,
+        trials=table,
+        importance=importance(study, table),
+        comparison=comparison,
+        measure=trials.measure,
+        verdict=verdict(comparison, trials.measure, len(table), better=better),
+    )
+
+
+def trial_table(study: Any, sign: float) -> pd.DataFrame:
+    """One row a trial that ended well, best first."""
+    done = [t for t in study.trials if t.value is not None]
+    rows = [
+        {**t.params, "score": sign * t.value, "seconds": t.duration.total_seconds()}
+        for t in sorted(done, key=lambda t: t.value)
+    ]
+    return pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="place"))
+
+
+def comparison_table(values: np.ndarray, sign: float) -> pd.DataFrame:
+    """Means and standard errors over seeds, from (options, seeds, parts) scores."""
+    mean, error = values.mean(axis=1) * sign, values.std(axis=1, ddof=1) / math.sqrt(REPEATS)
+    return pd.DataFrame(
+        {
+            "validation": mean[:, 0],
+            "validation_se": error[:, 0],
+            "test": mean[:, 1],
+            "test_se": error[:, 1],
+        },
+        index=["defaults", "best"][: len(values)],
+    )
+
+
+def clearly_better(values: np.ndarray) -> bool:
+    """Whether the second of two rows of scores is lower, by two standard errors of the difference.
+
+    Examples
+    --------
+    >>> clearly_better(np.array([[3.0, 3.1, 2.9], [2.0, 2.1, 1.9]]))
+    True
+    >>> clearly_better(np.array([[3.0, 3.1, 2.9], [2.9, 3.1, 2.9]]))
+    False
+    """
+    gain = values[0].mean() - values[1].mean()
+    error = math.sqrt((values.var(axis=1, ddof=1) / values.shape[1]).sum())
+    return bool(gain > CLEARLY * error)
+
+
+def importance(study: Any, table: pd.DataFrame) -> pd.Series:
+    """What mattered: share of the variance of the score (fANOVA, Hutter et al. 2014)."""
+    if len(table) < 4 or table["score"].nunique() < 2:
+        return pd.Series(dtype=float, name="importance")
+    optuna = optuna_or_refuse()
+    found = optuna.importance.get_param_importances(study)
+    return pd.Series(found, name="importance").sort_values(ascending=False)
+
+
+def verdict(comparison: pd.DataFrame, measure: str, n: int, *, better: bool) -> str:
+    """What was found, in words."""
+    unit = {"elbo": "held-out loss, nats per cell", "kinds": "accuracy", "mixing": "iLISI"}[measure]
+    if n == 0:
+        return "The time was over before another option could be tried; give more minutes."
+    first, second = comparison.loc["defaults"], comparison.loc["best"]
+    told = (
+        f"{unit} on cells that nothing was chosen by: {first['test']:.4g} with the defaults, "
+        f"{second['test']:.4g} with the best of {n} trials (standard errors {first['test_se']:.2g} and "
+        f"{second['test_se']:.2g} over {REPEATS} seeds)."
+    )
+    if better:
+        return f"Other options are clearly better. {told}"
+    return f"The defaults are best: no trial was clearly better. {told}"
