@@ -157,7 +157,7 @@ def frame(*, state: Any) -> pd.DataFrame:
     if not isinstance(names, pd.Index) or not isinstance(rows, pd.Index):
         msg = "a table lacks the labels of its columns or rows"
         raise TypeError(msg)
-    columns: dict[int, np.ndarray] = {}
+    columns: dict[int, Any] = {}
     for block in content.blocks:
         values = _by_column(block.values)
         columns.update(zip(_places(block.places, len(names)), values, strict=True))
@@ -174,10 +174,11 @@ def _places(places: Any, n: int) -> list[int]:
     return _of_axes(places, 1).tolist()
 
 
-def _by_column(values: Any) -> np.ndarray:
-    """Values of a block; a column of text stands by itself."""
-    alone = isinstance(values, np.ndarray) and values.ndim == 1
-    return _of_axes(values[None] if alone else values, 2)
+def _by_column(values: Any) -> Any:
+    """Values of a block by column; one of text stands by itself, and says so where it is empty."""
+    if not isinstance(values, np.ndarray) or values.ndim != 1:
+        return _of_axes(values, 2)
+    return [values if len(values) else pd.Series(values, dtype="str").array]
 
 
 def _of_axes(values: Any, n: int) -> np.ndarray:
