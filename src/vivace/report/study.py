@@ -172,7 +172,7 @@ def stairs(table: pd.DataFrame, n: int, what: str) -> Figure:
     with canvas(5.0, height) as sheet:
         at = np.arange(len(ordered))
         values = ordered["stability"].to_numpy()
-        colours = np.where(good, FIRST, SECOND)
+        colours = [FIRST if stands else SECOND for stands in good]
         sheet.axes.hlines(at, 0, values, colors=colours, lw=2)
         sheet.axes.scatter(values, at, c=colours, s=36, zorder=3)
         sheet.axes.set_yticks(at, [clipped(name, 18) for name in ordered.index])
