@@ -234,6 +234,6 @@ STABILITY = (
     "all fits, and what the correction of batches cost."
 )
 TUNE = (
-    "Try other options of a model and its training. Says whether any are clearly better than the "
-    "defaults on cells that nothing was chosen by."
+    "Try other options of a model. Says whether any, of the model or its training, are clearly better "
+    "than the defaults on cells that nothing was chosen by."
 )
