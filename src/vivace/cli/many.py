@@ -30,6 +30,7 @@ class FitsCommand(FitCommand):
 
     essential = frozenset(
         {*ESSENTIAL, "n_fits", "groupby", "share", "minutes", "n_trials", "measure"}
+        - {"layer", "categorical_covariate_keys", "n_latent"}
     )
 
 
