@@ -402,7 +402,43 @@ MUTANTS = [
     *of(
         "models/scvi_recipe.py",
         "train/test_recipes.py",
-        ("math.ceil(SCVI_LEAST_STEPS / per_pass)", "0"),
+        ("math.ceil(SCVI_LEAST_STEPS / math.ceil(n_cells / batch_size))", "0"),
+        ("return 6e-2 if n_cells < SCVI_FEW", "return 6e-2 if n_cells <= SCVI_FEW"),
+        ("Passes(20, of_many=220_000", "Passes(20, of_many=400_000"),
+    ),
+    *of(
+        "modules/thinning.py",
+        "modules/test_thinning.py modules/test_joint_embedding.py",
+        ("torch.rand_like(keep) < share", "torch.rand_like(keep) > share"),
+        ("sample_thinning_probs(x, MIN_LIBRARY)", "torch.rand_like(row_sums(x))"),
+    ),
+    *of(
+        "modules/vae.py",
+        "modules/test_thinning.py",
+        ("self.training and self.thinned_share > 0", "self.thinned_share > 0"),
+        ("return qz, z, None, torch.log(row_sums(x))", "return qz, z, None, torch.log(row_sums(seen))"),
+        ("        if thinned:  # how deeply", "        if False:  # how deeply"),
+    ),
+    *of(
+        "kernels/thinning.py",
+        "kernels/test_draws.py -k 'kept or row or ends'",
+        ("k if p <= 0.5 else n - k", "k"),
+        ("now *= odds * (n - k)", "now *= odds * n"),
+        ("if n * rare > largest", "if n * rare > 1e9"),
+    ),
+    *of(
+        "train/thinning.py",
+        "train/test_thinning.py",
+        ("        module.thinned_share = own", "        pass"),
+        ('not getattr(module, "can_thin", False)', "False"),
+    ),
+    *of(
+        "metrics/depth.py",
+        "metrics/test_depth.py",
+        ("out.sum(axis=1)).ravel()[chosen]", "out.sum(axis=1)).ravel()"),
+        ("latent[~mask], names[~mask], latent[mask]", "latent[mask], names[mask], latent[mask]"),
+        ("near - rest", "near - values.mean(axis=0)"),
+        ("(len(latent) - 1) // 2", "len(latent) - 1"),
     ),
 ]  # fmt: skip
 

@@ -48,6 +48,7 @@ def test_thinned_counts_are_whole_no_more_than_before_and_in_proportion():
 @pytest.mark.parametrize("cells", [np.arange(400) < 100, np.arange(100)], ids=["mask", "rows"])
 def test_other_cells_stay_and_do_not_count(cells):
     x = counts()
+    x[:100] *= 3  # whose median is not that of all
     thin = metrics.thin_to_depth(x, 40, cells=cells)
     assert (thin[100:] != x[100:]).nnz == 0
     assert np.median(totals(thin[:100])) == pytest.approx(40, abs=4)
@@ -141,6 +142,13 @@ def test_chance_is_zero_however_small_the_type(n):
         for _ in range(60)
     ]
     assert np.mean(found) == pytest.approx(0, abs=0.05)
+
+
+def test_more_neighbours_than_a_small_type_has_are_half_of_it():
+    state, expression, _ = states(n=9, noise=0.1)
+    found = metrics.within_type_agreement(state, expression, ["a"] * 9, k=15)
+    assert found == metrics.within_type_agreement(state, expression, ["a"] * 9, k=4)
+    assert found > 0.3
 
 
 def test_sparse_expression_and_shifted_types_change_nothing():
