@@ -96,12 +96,24 @@ def binomial_split(
     values = x.values() if is_csr(x) else x
     counts = values.round().clamp(min=0)
     p = torch.as_tensor(p, dtype=counts.dtype, device=counts.device)
+    keep = p.expand(x.shape[0], 1)
     if not is_csr(x):
-        first = torch.binomial(counts, p.expand(counts.shape))
+        first = _dense_thinned(counts, keep)
         return first, counts - first
-    whole = _with_values(x, counts)
-    first = draw_thinned(whole, p.expand(x.shape[0], 1))
+    first = draw_thinned(_with_values(x, counts), keep)
     return _with_values(x, first), _with_values(x, counts - first)
+
+
+def _dense_thinned(counts: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """As of the same counts in CSR, whose non-zeros alone are drawn: how they lie changes no answer."""
+    row, column = counts.nonzero(as_tuple=True)
+    starts = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
+    starts[1:] = torch.bincount(row, minlength=len(counts)).cumsum(0)
+    first = torch.zeros_like(counts)
+    first[row, column] = draw_thinned(
+        csr_tensor(starts, column, counts[row, column], counts.shape), keep
+    )
+    return first
 
 
 def _with_values(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
