@@ -88,6 +88,7 @@ def test_tables_of_a_run_on_spots(model, tmp_path):
         "proportion_spread.csv",
         "coordinates.csv",
         "markers.csv",
+        "expression.npz",
         "summary.json",
     }
     place = pd.read_csv(folder / "coordinates.csv", index_col=0)
