@@ -8,7 +8,7 @@ import torch
 
 from vivace.kernels import csr_tensor
 from vivace.modules import VAE, JointEmbeddingVAE, vae
-from vivace.modules.thinning import thinned_view
+from vivace.modules.thinning import binomial_split, thinned_view
 
 G = 40
 
@@ -142,3 +142,20 @@ def test_the_thinned_bound_is_a_bound():
 def test_only_counts_can_be_thinned(likelihood):
     assert VAE(G, gene_likelihood=likelihood).can_thin == (likelihood != "normal")
     assert JointEmbeddingVAE(G).can_thin
+
+
+def test_how_cells_are_stored_changes_no_draw():
+    """Zeros that are stored, as some files have them, draw nothing."""
+    dense = torch.tensor([[3.0, 0.0, 40.0], [0.0, 0.0, 0.0], [0.0, 7.0, 9.0]])
+    plain = csr_tensor([0, 2, 2, 4], [0, 2, 1, 2], [3.0, 40.0, 7.0, 9.0], (3, 3))
+    values = [3.0, 0.0, 40.0, 0.0, 7.0, 9.0]
+    with_zeros = csr_tensor([0, 3, 4, 6], [0, 1, 2, 0, 1, 2], values, (3, 3))
+    p = torch.tensor([[0.4], [0.5], [0.7]])
+    found = []
+    for x in (dense, plain, with_zeros):
+        torch.manual_seed(0)
+        kept, dropped = binomial_split(x, p)
+        found.append(kept if kept.layout == torch.strided else kept.to_dense())
+        assert (kept.to_dense() + dropped.to_dense() == dense).all()
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()

@@ -194,7 +194,7 @@ class BaseModel(ABC):
         >>> adata = vivace.datasets.simulate("batches", n_cells=60, n_genes=30)
         >>> vivace.SCVI.setup_anndata(adata)
         >>> vivace.SCVI(adata, n_latent=4).untrained()
-        SCVI(30 genes; n_latent=4...): not trained
+        SCVI(30 genes; ...n_latent=4...): not trained
         """
         own = {name: value for name, value in self.options.items() if name not in FROM_DATA}
         return type(self)(self.adata if adata is None else adata, **{**own, **options})
