@@ -16,7 +16,7 @@ from vivace.data import Loader, ZippedLoader
 from vivace.errors import InvalidArgumentError
 from vivace.kernels import csr_tensor, dispatch, gaussian, linear
 from vivace.kernels.affine import dense
-from vivace.kernels.csr import row_of_value, to_dense
+from vivace.kernels.csr import is_csr, row_of_value, to_dense
 from vivace.modules import VAE, thinning
 from vivace.modules.base import BaseModule
 from vivace.nn import dropout
@@ -168,7 +168,7 @@ def one_hot(codes, n):
 def dense_thinned(x, p):
     """As of a dense matrix, which is what a captured step has."""
     drawn = torch.binomial(to_dense(x), p.expand(x.shape))
-    return drawn[row_of_value(x), x.col_indices().long()]
+    return drawn[row_of_value(x), x.col_indices().long()] if is_csr(x) else drawn
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vivace.kernels.csr import row_of_value
+from vivace.kernels.csr import is_csr, row_of_value
 from vivace.kernels.dispatch import loops_compile
 from vivace.kernels.threads import run_in_threads
 
@@ -63,22 +63,23 @@ def _gamma_poisson(mu: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def draw_thinned(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """How many of the counts of a CSR tensor are kept, ``Binomial(x, keep)``.
+    """How many of the counts of some cells are kept, ``Binomial(x, keep)``.
 
-    On the processor by inversion of one uniform number (of 24 bits) for each stored value, where no
+    On the processor by inversion of one uniform number (of 24 bits) for each count above 0, where no
     more than 30 are expected to be kept, or to be dropped; others, and all on other devices, as torch
-    draws them. All chance is torch's, so that its seed fixes it.
+    draws them. All chance is torch's, so that its seed fixes it. Zeros draw nothing on the processor, so
+    that it does not matter whether and how they are stored.
 
     Parameters
     ----------
     x
-        (B, G) CSR, stored values whole and >= 0.
+        (B, G) whole numbers >= 0, CSR or dense.
     keep
         (B, 1) probabilities.
 
     Returns
     -------
-    (nnz,) stored values, dtype of ``x``.
+    Of CSR (nnz,) stored values, else (B, G); dtype of ``x``.
 
     Examples
     --------
@@ -87,15 +88,29 @@ def draw_thinned(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     >>> draw_thinned(x, torch.tensor([[1.0], [0.0]]))
     tensor([3., 8., 0.])
     """
-    counts = x.values()
+    counts = x.values() if is_csr(x) else x
     if x.device.type != "cpu" or counts.dtype != torch.float32 or not loops_compile():
-        return torch.binomial(counts, keep.to(counts.dtype)[row_of_value(x), 0])
+        each = keep.to(counts.dtype)
+        each = each[row_of_value(x), 0] if is_csr(x) else each.expand(x.shape)
+        return torch.binomial(counts, each)
+    flat = counts.detach().flatten()
+    there = flat.nonzero()[:, 0]
+    rows = (row_of_value(x) if is_csr(x) else torch.arange(flat.numel()) // x.shape[1])[there]
+    kept = torch.zeros_like(flat)
+    kept[there] = _inverted(flat[there], rows, keep[:, 0].contiguous())
+    return kept.view_as(counts)
+
+
+def _inverted(counts: torch.Tensor, rows: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """How many of counts above 0 are kept, (n,), of rows in order with their probabilities (B,)."""
     from vivace.kernels.thinning import thin_rows
 
+    starts = torch.zeros(len(keep) + 1, dtype=torch.int64)
+    starts[1:] = torch.bincount(rows, minlength=len(keep)).cumsum(0)
     kept = torch.rand_like(counts)  # overwritten in place
-    arrays = [a.numpy() for a in (x.crow_indices(), counts.detach(), keep[:, 0].contiguous(), kept)]
-    run_in_threads(thin_rows, x.shape[0], LARGEST_WALK, *arrays)
+    arrays = [a.numpy() for a in (starts, counts, keep, kept)]
+    run_in_threads(thin_rows, len(keep), LARGEST_WALK, *arrays)
     many = torch.nonzero(kept < 0).flatten()
     if len(many):
-        kept[many] = torch.binomial(counts[many], keep.to(counts.dtype)[row_of_value(x)[many], 0])
+        kept[many] = torch.binomial(counts[many], keep.to(counts.dtype)[rows[many]])
     return kept

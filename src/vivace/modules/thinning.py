@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vivace.kernels.csr import csr_tensor, is_csr, row_of_value, row_sums
+from vivace.kernels.csr import csr_tensor, is_csr, row_sums
 from vivace.kernels.draws import draw_thinned
 
 MIN_LIBRARY = 10.0
@@ -98,33 +98,10 @@ def binomial_split(
     p = torch.as_tensor(p, dtype=counts.dtype, device=counts.device)
     keep = p.expand(x.shape[0], 1)
     if not is_csr(x):
-        first = _kept(counts.flatten(), keep, x.shape[1]).view_as(counts)
+        first = draw_thinned(counts, keep)
         return first, counts - first
-    whole = _with_values(x, counts)
-    first = draw_thinned(whole, keep) if counts.all() else _kept(counts, keep, row_of_value(x))
+    first = draw_thinned(_with_values(x, counts), keep)
     return _with_values(x, first), _with_values(x, counts - first)
-
-
-def _kept(counts: torch.Tensor, keep: torch.Tensor, row: torch.Tensor | int) -> torch.Tensor:
-    """How many of each count are kept. Zeros draw nothing, so that how cells are stored changes no answer.
-
-    Parameters
-    ----------
-    counts
-        (n,), in the order of the rows.
-    keep
-        (B, 1) probabilities.
-    row
-        (n,) row of each, or how many each row has.
-    """
-    there = counts.nonzero()[:, 0]
-    rows = there // row if isinstance(row, int) else row[there]
-    starts = torch.zeros(len(keep) + 1, dtype=torch.int64, device=counts.device)
-    starts[1:] = torch.bincount(rows, minlength=len(keep)).cumsum(0)
-    kept = torch.zeros_like(counts)
-    shape = (len(keep), max(1, len(counts)))
-    kept[there] = draw_thinned(csr_tensor(starts, there, counts[there], shape), keep)
-    return kept
 
 
 def _with_values(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
