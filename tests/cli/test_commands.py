@@ -29,6 +29,11 @@ def test_fit_writes_a_model_that_python_loads(folder, cells):
     assert set(model.var_names) < set(cells.var_names)
 
 
+def test_the_run_says_which_genes_were_kept(folder):
+    notes = json.loads((folder / "run/tables/summary.json").read_text())["notes"]
+    assert "Of 40 genes, the 30 most variable were kept." in notes
+
+
 def test_fit_passes_options_on(folder, run, tmp_path):
     out = tmp_path / "run"
     done = run(

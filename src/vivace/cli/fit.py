@@ -248,7 +248,10 @@ def ready(fit: Fit, *, data: Any, allow_fractions: bool, **values: Any) -> Itera
     allowed = allow_fractions or values.get("gene_likelihood") == "normal"
     with whole_counts(allow_fractions=allowed) as notes:
         if not fit.paired:
+            n_genes = cells.n_vars
             cells = chosen_genes(cells, values["n_top_genes"], setup)
+            if cells.n_vars < n_genes:
+                notes.append(f"Of {n_genes:,} genes, the {cells.n_vars:,} most variable were kept.")
         getattr(model_class, fit.setup)(cells, **setup)
         yield Ready(model_class(cells, **options), train, source, notes, shown)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from vivace._files import replacing
+from vivace._files import replacing, user_path
 from vivace.errors import InvalidArgumentError, ModelFileError
 from vivace.fits.one import Arrays
 from vivace.fits.plan import Fit, Plan
@@ -19,6 +21,16 @@ from vivace.runs.layout import TABLES
 from vivace.runs.study import PLAN, VERDICT
 
 FITS = "fits"
+
+
+@contextmanager
+def kept_in(out: str | Path | None) -> Iterator[Path]:
+    """The folder that fits are kept in; without one, a folder for the time being."""
+    if out is not None:
+        yield user_path(out, "out")
+        return
+    with tempfile.TemporaryDirectory(prefix="vivace-fits-") as name:
+        yield Path(name)
 
 
 def open_folder(folder: Path, plan: Plan) -> None:

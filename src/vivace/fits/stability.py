@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from vivace._arguments import read_option
-from vivace._files import user_path
 from vivace._settings import settings
 from vivace._types import Keys
 from vivace.data.columns import text_of
@@ -26,7 +23,7 @@ from vivace.errors import (
 )
 from vivace.fits import agreement
 from vivace.fits.correction import correction_table
-from vivace.fits.folder import open_folder
+from vivace.fits.folder import kept_in, open_folder
 from vivace.fits.one import Arrays
 from vivace.fits.plan import Fit, Plan, seeds, training_of
 from vivace.fits.progress import Tell, fits_bar
@@ -209,21 +206,12 @@ def stability(
     )
     first = settings.seed if seed is None else read_option("seed", seed)
     fits = fits_of(plan, n_fits, first)
-    with _folder(out) as folder, fits_bar(show=progress, tell=tell) as report:
+    with kept_in(out) as folder, fits_bar(show=progress, tell=tell) as report:
         open_folder(folder, plan)
         found, failed = run_all(
             plan, fits, folder, read_option("n_processes", n_processes, None), report
         )
     return summarise(plan, found, failed)
-
-
-@contextmanager
-def _folder(out: str | Path | None) -> Iterator[Path]:
-    if out is not None:
-        yield user_path(out, "out")
-        return
-    with tempfile.TemporaryDirectory(prefix="vivace-fits-") as name:
-        yield Path(name)
 
 
 def make_plan(

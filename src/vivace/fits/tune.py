@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from vivace._arguments import read_option
-from vivace._files import user_path
 from vivace._settings import default_seed, settings
 from vivace._types import Keys
 from vivace.errors import (
@@ -26,7 +24,7 @@ from vivace.errors import (
     check_choice,
     require,
 )
-from vivace.fits.folder import open_folder
+from vivace.fits.folder import kept_in, open_folder
 from vivace.fits.one import first_space
 from vivace.fits.plan import Plan
 from vivace.fits.progress import Tell, fits_bar
@@ -181,7 +179,7 @@ def tune(
     trials = prepare(plan, measure, settings.seed if seed is None else read_option("seed", seed))
     space = read_search(plan.model(), search)
     processes = read_option("n_processes", n_processes, None) or how_many(plan)
-    with _folder(out) as folder:
+    with kept_in(out) as folder:
         open_folder(folder, plan)
         began = time.monotonic()
         scores(trials, {}, trials.seed)  # refuses what cannot be fitted, and says how long it takes
@@ -190,15 +188,6 @@ def tune(
         bar = fits_bar(show=progress, words="Trials", tell=tell)
         study = run_trials(trials, space, folder, left, n_trials, processes, bar)
         return conclude(trials, study, processes)
-
-
-@contextmanager
-def _folder(out: str | Path | None) -> Iterator[Path]:
-    if out is not None:
-        yield user_path(out, "out")
-        return
-    with tempfile.TemporaryDirectory(prefix="vivace-tune-") as name:
-        yield Path(name)
 
 
 def optuna_or_refuse() -> Any:

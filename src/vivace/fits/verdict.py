@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from vivace.runs.study import NEARLY_ALL, TOO_MUCH
+
 if TYPE_CHECKING:
     from vivace.fits.stability import Stability
 
-NEARLY_ALL = 0.9
-"""Share of the fits in which something that stands is found."""
-TOO_MUCH = 0.1
-"""Share of the inner structure whose loss is over-correction."""
 TOO_LITTLE = 0.5
 """Share of the possible mixing below which batches are said to stay apart."""
 

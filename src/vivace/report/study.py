@@ -14,10 +14,8 @@ from vivace.report.plane import to_plane
 from vivace.report.sections.latent import dots, map_canvas
 from vivace.report.words import clipped, number, percent, things
 from vivace.runs.layout import DIMENSION
-from vivace.runs.study import Study
+from vivace.runs.study import NEARLY_ALL, TOO_MUCH, Study
 
-NEARLY_ALL = 0.9
-"""Share of the fits in which something that stands is found."""
 DOT = "M5 1.5a3.5 3.5 0 1 0 0 7a3.5 3.5 0 1 0 0-7z"
 MOST_ROWS = 40
 GENES_SHOWN = 5
@@ -94,7 +92,7 @@ def check_of_correction(table: pd.DataFrame) -> Check:
         f"{percent(1 - lost)}; batches mix to {number(own['mixing'])} of {number(own['possible'])}, "
         f"{number(table.loc['no_batch', 'mixing'])} without correction."
     )
-    if lost <= 0.1:
+    if lost <= TOO_MUCH:
         return Check(True, "The correction costs no structure", text)
     return Check(
         False,

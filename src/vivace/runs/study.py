@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 PLAN = "plan.json"
 VERDICT = "verdict.txt"
+NEARLY_ALL = 0.9
+"""Share of the fits in which something that stands is found."""
+TOO_MUCH = 0.1
+"""Share of the structure inside batches whose loss is over-correction."""
 
 
 def is_study(folder: str | Path) -> bool:
