@@ -54,7 +54,7 @@ def test_history_has_the_losses(case: Case):
     model = train(case, case.build(case.data()))
     for name in ("train_loss", "elbo_train", "reconstruction_loss_train", "kl_local_train"):
         assert len(model.history[name]) == 2
-        assert np.isfinite(model.history[name]).all(None)
+        assert np.isfinite(model.history[name]).all(axis=None)
 
 
 def test_an_untrained_model_says_so(case: Case):

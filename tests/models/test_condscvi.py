@@ -49,7 +49,7 @@ def test_answers_have_the_shapes_they_say(model):
     assert mean.shape == (n, 2)
     expression = model.get_normalized_expression(transform_batch="x", indices=[5, 4])
     assert list(expression.index) == ["cell_5", "cell_4"]
-    np.testing.assert_allclose(expression.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(expression.sum(axis=1), 1, rtol=1e-5)
     assert model.get_normalized_expression(n_samples=3, return_mean=False).shape == (3, n, g)
     assert model.get_likelihood_parameters()["dispersions"].shape == (n, g)
     assert model.get_elbo() < 0
@@ -173,7 +173,7 @@ def test_fine_labels_leave_the_unlabelled_out():
     assert model.module.classifier.classifier[0].out_features == 3
     shares = model.predict(soft=True)
     assert list(shares.columns) == model.fine_labels
-    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
     assert set(model.predict()) <= set(model.fine_labels)
 
 

@@ -88,7 +88,7 @@ def test_every_cell_is_seen_every_pass_and_pairs_change(n_target: int):
 
 def test_a_population_smaller_than_a_minibatch_leaves_out_no_cell_of_the_other():
     model = train(build(cells()), BACKGROUND[:10], TARGET, batch_size=64, train_size=1.0)
-    assert model.history["train_loss"].notna().all(None)
+    assert model.history["train_loss"].notna().all(axis=None)
     loader, _ = model._training_batches(
         {
             "train_size": 1.0,

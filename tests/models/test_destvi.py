@@ -80,7 +80,7 @@ def test_every_prior_is_reached_from_a_default_reference(problem, reference, opt
     spots = problem[1].copy()
     model = fitted(reference, spots, {"smoothed_layer": "smooth"}, **options)
     proportions = model.get_proportions()
-    np.testing.assert_allclose(proportions.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(proportions.sum(axis=1), 1, rtol=1e-5)
     loaded = vivace.load(model.save(tmp_path / "run"), spots)
     pd.testing.assert_frame_equal(loaded.get_proportions(), proportions)
     pd.testing.assert_frame_equal(
@@ -188,7 +188,7 @@ def test_proportions_by_row_numbers_and_masks(model):
 def test_additional_programmes_are_kept_on_request(model):
     extended = model.get_proportions(keep_additional=True)
     assert list(extended.columns) == model.cell_type_mapping_extended
-    np.testing.assert_allclose(extended.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(extended.sum(axis=1), 1, rtol=1e-5)
     raw = model.get_proportions(normalize=False)
     pd.testing.assert_frame_equal(raw, extended.iloc[:, :3], check_exact=False, rtol=1e-4)
 
@@ -207,7 +207,7 @@ def test_proportions_of_cells_divide_by_the_depth_of_a_type(problem, reference, 
         totals[(cells.obs["cell_type"] == t).to_numpy()].mean() for t in model.cell_type_mapping
     ]
     expected = model.get_proportions() / depth
-    expected = expected.div(expected.sum(1), axis=0)
+    expected = expected.div(expected.sum(axis=1), axis=0)
     np.testing.assert_allclose(model.get_proportions(of="cells"), expected, rtol=1e-4)
     with pytest.raises(InvalidArgumentError, match="further programmes"):
         model.get_proportions(of="cells", keep_additional=True)
@@ -249,7 +249,7 @@ def test_expression_of_types_adds_up_to_the_counts(problem, model):
     sparse = model.get_expression_for_ct("type_0", return_sparse_array=True)
     assert sparse.shape == (N, G)
     np.testing.assert_allclose(sparse.toarray(), parts[0], rtol=1e-5)
-    np.testing.assert_allclose(model.get_scale_for_ct("type_0").sum(1), 1, rtol=1e-4)
+    np.testing.assert_allclose(model.get_scale_for_ct("type_0").sum(axis=1), 1, rtol=1e-4)
 
 
 def test_fine_types_are_the_triple_sum(problem, reference):
@@ -266,7 +266,7 @@ def test_fine_types_are_the_triple_sum(problem, reference):
                 share = out["v"][0, i, c] * out["proportion_modes"][0, k, i, c]
                 expected[i] += share * torch.softmax(logits[0], dim=0)
     np.testing.assert_allclose(found, expected.detach(), atol=1e-5)
-    np.testing.assert_allclose(found.sum(1), out["v"][0, :, :3].sum(1).detach(), rtol=1e-4)
+    np.testing.assert_allclose(found.sum(axis=1), out["v"][0, :, :3].sum(1).detach(), rtol=1e-4)
 
 
 def test_the_shared_latent_has_a_row_for_every_spot(problem, reference, model):

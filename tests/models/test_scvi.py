@@ -85,7 +85,7 @@ def test_normalized_expression(model, adata):
     assert frame.shape == (N, G)
     assert list(frame.index) == list(adata.obs_names)
     assert list(frame.columns) == list(adata.var_names)
-    np.testing.assert_allclose(frame.sum(1), 1, rtol=1e-4)
+    np.testing.assert_allclose(frame.sum(axis=1), 1, rtol=1e-4)
     scaled = model.get_normalized_expression(library_size=1e4, use_mean=True)
     np.testing.assert_allclose(scaled.sum(1), 1e4, rtol=1e-4)
     mu = model.get_normalized_expression(library_size="latent")
@@ -191,7 +191,7 @@ def test_every_option_trains_saves_and_answers(adata, name, tmp_path):
     model = SCVI(adata, n_hidden=16, n_latent=3, **OPTIONS[name])
     model.train(max_epochs=1, progress=False)
     assert np.isfinite(model.get_latent_representation(mc_samples=50)).all()
-    assert np.isfinite(model.get_normalized_expression(n_samples=2)).all(None)
+    assert np.isfinite(model.get_normalized_expression(n_samples=2)).all(axis=None)
     loaded = vivace.load(model.save(tmp_path), adata)
     np.testing.assert_array_equal(
         loaded.get_latent_representation(return_dist=True),
@@ -260,7 +260,7 @@ def test_options_of_the_plan(adata):
     SCVI.setup_anndata(adata)
     model = SCVI(adata, n_hidden=8)
     model.train(max_epochs=2, progress=False, plan_kwargs={"kl_weight": 0.3, "lr": 1e-4})
-    assert (model.history["kl_weight"] == 0.3).all(None)
+    assert (model.history["kl_weight"] == 0.3).all(axis=None)
     assert model.training["options"]["lr"] == 1e-4
     with pytest.raises(TypeError, match="nonsense"):
         model.train(max_epochs=1, progress=False, plan_kwargs={"nonsense": 1})

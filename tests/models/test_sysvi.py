@@ -200,7 +200,7 @@ def test_integration_summary(model: SysVI, adata: anndata.AnnData):
     private = table.loc[[name for name in table.index if name.startswith("private")]]
     assert (private["n_systems"] == 1).all()
     assert table["systems_after"].between(1, 2).all()
-    assert (table.filter(like="kinds") >= 1).all(None)
+    assert (table.filter(like="kinds") >= 1).all(axis=None)
     values = adata.X.toarray() - adata.X.toarray().mean(0)
     expected = np.linalg.svd(values, compute_uv=False)[:5]
     found = principal_components(model._loader(), 5)

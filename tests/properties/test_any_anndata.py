@@ -84,7 +84,7 @@ def test_scvi_trains_on_it_and_comes_back_or_says_why(adata: anndata.AnnData, li
         model.train(max_epochs=2, progress=False)
         latent = model.get_latent_representation()
         assert np.isfinite(latent).all()
-        assert np.isfinite(model.get_normalized_expression()).all(None)
+        assert np.isfinite(model.get_normalized_expression()).all(axis=None)
         with tempfile.TemporaryDirectory() as folder:
             loaded = vivace.load(model.save(folder), adata)
             assert (loaded.get_latent_representation() == latent).all()
