@@ -23,6 +23,7 @@ from vivace.models.destvi import DestVI
 from vivace.tables.capabilities import latent_means
 from vivace.tables.cells import column_of
 from vivace.tables.differential import differential_table
+from vivace.tables.headline import held_out_loss
 
 Arrays = dict[str, Any]
 """Numpy arrays and numbers by name."""
@@ -103,14 +104,16 @@ def answers(plan: Plan, fit: Fit, model: BaseModel) -> Arrays:
 
     Returns
     -------
-    ``epochs`` and ``held_out`` (nats per cell); for each latent space ``latent:name`` (n, L) and
+    ``epochs`` and ``held_out`` (nats per cell; not a number without held-out cells); for each latent
+    space ``latent:name`` (n, L) and
     ``neighbours:name`` (n, k); ``clusters`` (n,) and ``mixing`` of the first space; of each comparison
     ``probability``, ``fold_change``, ``found`` (groups, genes) and ``groups``, those of salient genes
     under ``salient_...``; ``proportions`` (spots, types).
     """
+    loss = held_out_loss(model)
     found: Arrays = {
         "epochs": np.int64(model.training["epochs"]),
-        "held_out": np.float64(held_out(model)),
+        "held_out": np.float64(np.nan if loss is None else loss),
     }
     if isinstance(model, DestVI):
         return {**found, "proportions": model.get_proportions().to_numpy(np.float32)}
@@ -159,16 +162,6 @@ def by_group(table: pd.DataFrame, names: pd.Index) -> Arrays:
         )
         found[name] = wide.loc[groups, list(names)].to_numpy(np.float32)
     return found
-
-
-def held_out(model: BaseModel) -> float:
-    """Held-out loss of the weights a model has, nats per cell; not a number without held-out cells."""
-    values = model.history.get("elbo_validation")
-    if values is None or values.empty:
-        return float("nan")
-    best = model.training.get("best_epoch")
-    column = values["elbo_validation"]
-    return float(column.loc[best] if best in column.index else column.iloc[-1])
 
 
 def attempt(plan: Plan, fit: Fit) -> tuple[Fit, Arrays | None, str]:

@@ -49,15 +49,20 @@ def headline(
 
 
 def held_out(model: BaseModel) -> dict[str, Any] | None:
+    """Held-out loss, as a headline number; None without held-out cells."""
+    loss = held_out_loss(model)
+    unit = "pair of cells" if isinstance(model, ContrastiveVI) else "cell"
+    return None if loss is None else {"name": f"held-out loss, nats per {unit}", "value": loss}
+
+
+def held_out_loss(model: BaseModel) -> float | None:
     """Held-out loss of the weights the model has, nats per cell, lower is better."""
     table = model.history.get("elbo_validation")
     if table is None or table.empty:
         return None
     values = table["elbo_validation"]
     best = model.training.get("best_epoch")
-    loss = float(values.loc[best] if best in values.index else values.iloc[-1])
-    unit = "pair of cells" if isinstance(model, ContrastiveVI) else "cell"
-    return {"name": f"held-out loss, nats per {unit}", "value": loss}
+    return float(values.loc[best] if best in values.index else values.iloc[-1])
 
 
 def agreement(
