@@ -125,7 +125,7 @@ RULES: dict[str, Range] = {
     ),
     **_each("lr eps max_grad_norm checkpoint_every_n_minutes rna_size_factor", POSITIVE),
     **_each("weight_decay early_stopping_min_delta lr_threshold lr_min", WEIGHT),
-    **_each("kl_warmup_fraction thinned_share", Range(0, 1)),
+    **_each("kl_warmup_fraction thinned_share encoder_depth_scaling", Range(0, 1)),
     **_each("batch_norm_momentum train_size", Range(0, 1, above=True)),
     **_each("validation_size", Range(0, 1, below=True)),
     **_each("seed", SEED),

@@ -127,6 +127,22 @@ def log1p_counts(x: torch.Tensor) -> torch.Tensor:
     return csr_tensor(x.crow_indices(), x.col_indices(), torch.log1p(x.values()), x.shape)
 
 
+def scale_rows(x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Rows (B, G) times (B, 1) factors; CSR stays CSR.
+
+    Examples
+    --------
+    >>> import torch
+    >>> scale_rows(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[2.0], [1.0]]))
+    tensor([[2., 4.],
+            [3., 0.]])
+    """
+    if not is_csr(x):
+        return x * factors
+    values = x.values() * factors[row_of_value(x), 0]
+    return csr_tensor(x.crow_indices(), x.col_indices(), values, x.shape)
+
+
 def row_sums(x: torch.Tensor) -> torch.Tensor:
     """Sum over genes, (B, 1); ``x`` (B, G) dense or CSR.
 

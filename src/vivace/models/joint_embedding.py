@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from vivace.models.scvi import SCVI
 from vivace.modules.counts import OF_COUNTS
+from vivace.modules.depth import SCALING
 from vivace.modules.joint_embedding import JointEmbeddingVAE
 
 PASSES = 100
@@ -64,7 +65,7 @@ class JointEmbeddingSCVI(SCVI):
     use_joint_embedding
         False gives SCVI, to the bit.
     n_hidden, n_latent, n_layers, dropout_rate, dispersion, gene_likelihood, \
-use_observed_lib_size, latent_distribution
+use_observed_lib_size, latent_distribution, encoder_depth_scaling
         As in :class:`SCVI`, but the likelihood must be of counts, which can be thinned.
     **module_kwargs
         Further options of :class:`vivace.modules.JointEmbeddingVAE`.
@@ -109,6 +110,7 @@ use_observed_lib_size, latent_distribution
         gene_likelihood: str = "zinb",
         use_observed_lib_size: bool = True,
         latent_distribution: str = "normal",
+        encoder_depth_scaling: float = SCALING,
         **module_kwargs,
     ):
         super().__init__(
@@ -127,6 +129,7 @@ use_observed_lib_size, latent_distribution
             gene_likelihood=gene_likelihood,
             use_observed_lib_size=use_observed_lib_size,
             latent_distribution=latent_distribution,
+            encoder_depth_scaling=encoder_depth_scaling,
             **module_kwargs,
         )
 

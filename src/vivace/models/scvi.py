@@ -21,6 +21,7 @@ from vivace.models.minify import is_minified, minified
 from vivace.models.questions import abundance, expression, groups, latent, quality, setup
 from vivace.models.scvi_recipe import SCVI_FAST, SCVI_FAST_BATCHES
 from vivace.modules.counts import LIKELIHOODS
+from vivace.modules.depth import SCALING
 from vivace.modules.vae import VAE
 
 
@@ -43,6 +44,10 @@ class SCVI(BaseModel):
         False makes the library size a latent variable.
     latent_distribution
         "normal", or "ln" (logistic normal).
+    encoder_depth_scaling
+        What of a cell's depth the encoder's input is divided by, in [0, 1]: 0, the counts are encoded
+        as they are, as published; 1, as if all cells were of one depth. Shallow cells keep to their
+        kind with 0.5 and more. The likelihood explains the counts as they are in any case.
     **module_kwargs
         Further options of :class:`vivace.modules.VAE`.
 
@@ -83,6 +88,7 @@ class SCVI(BaseModel):
         gene_likelihood: str = "zinb",
         use_observed_lib_size: bool = True,
         latent_distribution: str = "normal",
+        encoder_depth_scaling: float = SCALING,
         **module_kwargs,
     ):
         super().__init__(
@@ -95,6 +101,7 @@ class SCVI(BaseModel):
             gene_likelihood=gene_likelihood,
             use_observed_lib_size=use_observed_lib_size,
             latent_distribution=latent_distribution,
+            encoder_depth_scaling=encoder_depth_scaling,
             **module_kwargs,
         )
 

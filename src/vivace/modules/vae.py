@@ -16,6 +16,7 @@ from vivace.kernels import log1p_counts, row_sums
 from vivace.likelihoods import Poisson
 from vivace.modules.base import BaseModule, LossOutput, to_device
 from vivace.modules.counts import DISPERSIONS, LIKELIHOODS, OF_COUNTS, CountHead, log_scale
+from vivace.modules.depth import scaled_to_depth
 from vivace.modules.library import library_prior, library_prior_tables
 from vivace.modules.thinning import thinned_view
 from vivace.nn import CountDecoder, Encoder, standard_normal_divergence
@@ -49,6 +50,12 @@ class VAE(BaseModule):
         "gene", "gene-batch", "gene-label" or "gene-cell": what the inverse dispersion depends on.
     log_variational
         Encoders see ``log1p(x)``.
+    encoder_depth_scaling
+        In [0, 1]: the encoder of ``z`` sees counts times ``(100 / library) ** encoder_depth_scaling``. 0: the
+        counts as they are, as published. 1: what they would be, were all cells of the same depth. With 1/2
+        the sampling noise of a gene is alike at every depth (a Poisson count's deviation grows like
+        the square root of the depth), and how deeply a cell was measured, so how much it says, can
+        still be seen. With ``gene_likelihood="normal"``, whose values are no counts, not used.
     gene_likelihood
         A name in :data:`vivace.modules.counts.LIKELIHOODS`.
     latent_distribution
@@ -119,6 +126,7 @@ class VAE(BaseModule):
         dropout_rate: float = 0.1,
         dispersion: str = "gene",
         log_variational: bool = True,
+        encoder_depth_scaling: float = 0.0,
         gene_likelihood: str = "zinb",
         latent_distribution: str = "normal",
         encode_covariates: bool = False,
@@ -151,6 +159,8 @@ class VAE(BaseModule):
         self.n_layers = n_layers
         self.dispersion = dispersion
         self.log_variational = log_variational
+        of_counts = gene_likelihood in OF_COUNTS
+        self.encoder_depth_scaling = encoder_depth_scaling if of_counts else 0.0
         self.gene_likelihood = gene_likelihood
         self.latent_distribution = latent_distribution
         self.encode_covariates = encode_covariates
@@ -166,7 +176,7 @@ class VAE(BaseModule):
             self.register_buffer("library_log_means", means)
             self.register_buffer("library_log_vars", variances)
         activation = "softplus" if use_size_factor_key else "softmax"
-        self.can_thin = gene_likelihood in OF_COUNTS
+        self.can_thin = of_counts
         self.count_head = CountHead(gene_likelihood, dispersion, activation)
         self.px_r = self.count_head.initial_px_r(n_input, n_batch, n_labels)
 
@@ -275,14 +285,18 @@ class VAE(BaseModule):
         qz, z = self.z_encoder(features, *cats)
         if self.l_encoder is None:
             return qz, z, None, torch.log(row_sums(x))
-        if thinned:  # how deeply a cell was measured can be told from all of its counts only
-            features, _ = self._encoder_input(x, batch_index, cont_covs, cat_covs)
+        if (
+            thinned or self.encoder_depth_scaling
+        ):  # depth can be told from the counts as they are only
+            features, _ = self._encoder_input(x, batch_index, cont_covs, cat_covs, scaling=0.0)
         return qz, z, *self.l_encoder(features, *cats)
 
-    def _encoder_input(self, x, batch_index, cont_covs, cat_covs):
+    def _encoder_input(self, x, batch_index, cont_covs, cat_covs, scaling: float | None = None):
         """Features (B, G + covariates) and categorical covariates that the encoders see."""
         cats = self._categories(batch_index, cat_covs)
-        features = log1p_counts(x) if self.log_variational else x
+        scaling = self.encoder_depth_scaling if scaling is None else scaling
+        seen = scaled_to_depth(x, scaling) if scaling else x
+        features = log1p_counts(seen) if self.log_variational else seen
         if self.encode_covariates:
             extra = self._continuous(batch_index, cont_covs)
             if extra is not None:
