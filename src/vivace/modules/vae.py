@@ -50,12 +50,6 @@ class VAE(BaseModule):
         "gene", "gene-batch", "gene-label" or "gene-cell": what the inverse dispersion depends on.
     log_variational
         Encoders see ``log1p(x)``.
-    encoder_depth_scaling
-        In [0, 1]: the encoder of ``z`` sees counts times ``(100 / library) ** encoder_depth_scaling``. 0: the
-        counts as they are, as published. 1: what they would be, were all cells of the same depth. With 1/2
-        the sampling noise of a gene is alike at every depth (a Poisson count's deviation grows like
-        the square root of the depth), and how deeply a cell was measured, so how much it says, can
-        still be seen. With ``gene_likelihood="normal"``, whose values are no counts, not used.
     gene_likelihood
         A name in :data:`vivace.modules.counts.LIKELIHOODS`.
     latent_distribution
@@ -82,6 +76,12 @@ class VAE(BaseModule):
         To :class:`~vivace.nn.Encoder` and :class:`~vivace.nn.CountDecoder`.
     batch_embedding_kwargs
         E.g. ``{"embedding_dim": 10}``.
+    encoder_depth_scaling
+        In [0, 1]: the encoder of ``z`` sees counts times ``(100 / library) ** encoder_depth_scaling``. 0: the
+        counts as they are, as published. 1: what they would be, were all cells of the same depth. With 1/2
+        the sampling noise of a gene is alike at every depth (a Poisson count's deviation grows like
+        the square root of the depth), and how deeply a cell was measured, so how much it says, can
+        still be seen. With ``gene_likelihood="normal"``, whose values are no counts, not used.
 
     Raises
     ------
@@ -126,7 +126,6 @@ class VAE(BaseModule):
         dropout_rate: float = 0.1,
         dispersion: str = "gene",
         log_variational: bool = True,
-        encoder_depth_scaling: float = 0.0,
         gene_likelihood: str = "zinb",
         latent_distribution: str = "normal",
         encode_covariates: bool = False,
@@ -143,6 +142,8 @@ class VAE(BaseModule):
         extra_encoder_kwargs: dict | None = None,
         extra_decoder_kwargs: dict | None = None,
         batch_embedding_kwargs: dict | None = None,
+        *,
+        encoder_depth_scaling: float = 0.0,
     ):
         super().__init__()
         check_choice("dispersion", dispersion, DISPERSIONS)
