@@ -33,7 +33,7 @@ Figures = dict[str, float]
 
 def joint(recipe: str, seed: int) -> Figures:
     """Labels of shallow cells from deep ones, and among deep ones (sorted PBMC)."""
-    method = "JointEmbedding" if recipe == "fast" else "JointEmbedding, classic"
+    method = "JointEmbedding, today" if recipe == "fast" else "JointEmbedding, classic"
     found = joint_embedding.run(method, joint_embedding.load("pbmc_facs", seed), seed)
     return {"shallow cells": found["shallow"], "deep cells": found["deep"]}
 
