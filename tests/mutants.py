@@ -417,7 +417,21 @@ MUTANTS = [
         "modules/test_thinning.py",
         ("self.training and self.thinned_share > 0", "self.thinned_share > 0"),
         ("return qz, z, None, torch.log(row_sums(x))", "return qz, z, None, torch.log(row_sums(seen))"),
-        ("        if thinned:  # how deeply", "        if False:  # how deeply"),
+        ("self._encoder_input(x, batch", "self._encoder_input(seen, batch"),
+    ),
+    *of(
+        "modules/vae.py",
+        "modules/test_depth.py",
+        (", scaling=0.0)", ")"),
+        ("encoder_depth_scaling if of_counts else 0.0", "encoder_depth_scaling"),
+        ("encoder_depth_scaling: float = 0.0", "encoder_depth_scaling: float = 0.5"),
+    ),
+    *of(
+        "modules/depth.py",
+        "modules/test_depth.py",
+        ("clamp(min=1)) ** scaling", "clamp(min=1)) ** 0.5"),
+        (".clamp(min=1)", ""),
+        ("DEPTH / row_sums(x)", "row_sums(x) / DEPTH"),
     ),
     *of(
         "kernels/thinning.py",

@@ -111,7 +111,9 @@ def test_the_counts_that_are_explained_stay_as_they_are():
 
 def test_values_that_are_no_counts_are_not_scaled():
     x = torch.randn(6, G)
-    vae = VAE(G, n_batch=2, gene_likelihood="normal", log_variational=False, encoder_depth_scaling=1)
+    vae = VAE(
+        G, n_batch=2, gene_likelihood="normal", log_variational=False, encoder_depth_scaling=1
+    )
     (seen,) = seen_by(vae.z_encoder, vae, cells(x))
     torch.testing.assert_close(seen, x)
 

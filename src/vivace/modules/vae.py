@@ -286,10 +286,8 @@ class VAE(BaseModule):
         qz, z = self.z_encoder(features, *cats)
         if self.l_encoder is None:
             return qz, z, None, torch.log(row_sums(x))
-        if (
-            thinned or self.encoder_depth_scaling
-        ):  # depth can be told from the counts as they are only
-            features, _ = self._encoder_input(x, batch_index, cont_covs, cat_covs, scaling=0.0)
+        # how deeply a cell was measured can be told from its counts as they are only
+        features, _ = self._encoder_input(x, batch_index, cont_covs, cat_covs, scaling=0.0)
         return qz, z, *self.l_encoder(features, *cats)
 
     def _encoder_input(self, x, batch_index, cont_covs, cat_covs, scaling: float | None = None):
