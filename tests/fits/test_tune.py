@@ -109,10 +109,10 @@ class TestTuning:
     def test_a_trial_that_fails_does_not_count(self, scvi, monkeypatch):
         whole = tuning.scores
 
-        def scores(trials, chosen, seed):
-            if chosen.get("n_latent") == 2:
+        def scores(trials, job):
+            if job.chosen.get("n_latent") == 2:
                 raise TrainingError("the loss is not finite")
-            return whole(trials, chosen, seed)
+            return whole(trials, job)
 
         monkeypatch.setattr(tuning, "scores", scores)
         found = quick(scvi, search={"n_latent": [2, 3]}, n_trials=6)
