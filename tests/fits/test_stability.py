@@ -191,6 +191,8 @@ def test_no_more_processes_than_memory_allows(scvi, monkeypatch):
         ({"questions": ["genes"]}, InvalidArgumentError, "questions='genes'"),
         ({"questions": ["proportions"]}, UnsupportedError, "proportions"),
         ({"questions": []}, InvalidArgumentError, "questions is empty"),
+        ({"train_kwargs": {"seed": 1}}, InvalidArgumentError, '"seed" belongs to one fit.*seed='),
+        ({"train_kwargs": {"resume": "a.ckpt"}}, InvalidArgumentError, '"resume" belongs to one'),
     ],
 )
 def test_mistakes_are_said_before_anything_is_fitted(scvi, options, error, words):
