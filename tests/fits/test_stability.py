@@ -16,6 +16,7 @@ from vivace.errors import (
 )
 from vivace.fits import side_by_side
 from vivace.fits.one import run_fit
+from vivace.fits.plan import seeds
 from vivace.fits.verdict import of_correction
 
 
@@ -172,6 +173,20 @@ def test_a_process_that_is_killed_costs_no_fit(scvi, monkeypatch):
     model, train = scvi
     monkeypatch.setattr(side_by_side, "_parallel", lambda plan, fits, n: iter(()))
     assert quick(model, train, n_processes=2, questions=["neighbours"]).n_fits == 2
+
+
+def test_all_fits_are_made_side_by_side(scvi, monkeypatch):
+    """Fits are handed out as others end, and none is left over to be made alone at the end."""
+
+    def handed_out_one_by_one(plan, fits, n):
+        for fit in fits:
+            yield fit, {"side by side": True}, ""
+
+    monkeypatch.setattr(side_by_side, "_parallel", handed_out_one_by_one)
+    fits = seeds(6, start=0)
+    outcomes = list(side_by_side.side_by_side(None, fits, 2))
+    assert [fit for fit, _, _ in outcomes] == fits
+    assert all(answers == {"side by side": True} for _, answers, _ in outcomes)
 
 
 def test_no_more_processes_than_memory_allows(scvi, monkeypatch):

@@ -71,7 +71,7 @@ def side_by_side(
     left = list(fits)
     n = min(n_processes or how_many(plan), len(left))
     if n > 1:
-        for outcome in _parallel(plan, left, n):
+        for outcome in _parallel(plan, tuple(left), n):  # read bit by bit, while left is cut
             left.remove(outcome[0])
             yield outcome
     for fit in left:

@@ -266,7 +266,9 @@ def shared_by_all(train_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     for name in OF_ONE_FIT:
         if train_kwargs.get(name) is not None:
             advice = "pass seed=, the first of all" if name == "seed" else "leave it out"
-            msg = f'train_kwargs: "{name}" belongs to one fit, and each of many has its own; {advice}'
+            msg = (
+                f'train_kwargs: "{name}" belongs to one fit, and each of many has its own; {advice}'
+            )
             raise InvalidArgumentError(msg)
     return dict(train_kwargs)
 

@@ -484,9 +484,7 @@ def importance(study: Any, table: pd.DataFrame) -> pd.Series:
     return pd.Series(found, name="importance").sort_values(ascending=False)
 
 
-def verdict(
-    comparison: pd.DataFrame, measure: str, table: pd.DataFrame, *, better: bool
-) -> str:
+def verdict(comparison: pd.DataFrame, measure: str, table: pd.DataFrame, *, better: bool) -> str:
     """What was found, in words."""
     unit = {"elbo": "held-out loss, nats per cell", "kinds": "accuracy", "mixing": "iLISI"}[measure]
     if len(comparison) == 1:
