@@ -492,8 +492,8 @@ def verdict(comparison: pd.DataFrame, measure: str, table: pd.DataFrame, *, bett
     first, second = comparison.loc["defaults"], comparison.loc["best"]
     told = (
         f"{unit} on cells that nothing was chosen by: {first['test']:.4g} with the defaults, "
-        f"{second['test']:.4g} with the best of {len(table)} trials (standard errors {first['test_se']:.2g} and "
-        f"{second['test_se']:.2g} over {REPEATS} seeds)."
+        f"{second['test']:.4g} with the best of {len(table)} trials "
+        f"(standard errors {first['test_se']:.2g} and {second['test_se']:.2g} over {REPEATS} seeds)."
     )
     if better:
         return f"Other options are clearly better. {told}"
