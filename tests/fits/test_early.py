@@ -9,6 +9,7 @@ import pytest
 
 import vivace
 from model_table import CASES
+from vivace.fits import tune as tuning
 from vivace.fits.early import FIRST_LOOK, PARTS, EndedEarlyError, Watch, median_rule
 
 optuna = pytest.importorskip("optuna")
@@ -85,6 +86,26 @@ class TestTime:
 
     def test_a_training_that_is_over_is_not_ended(self, scvi):
         assert share_trained(scvi, Watch(ends=time.monotonic()), n_epochs=1) == 1.0
+
+
+class TestClock:
+    @pytest.mark.parametrize("processes", [1, 2, 16])
+    def test_a_trial_that_becomes_the_best_leaves_the_time_to_fit_it_again(self, processes):
+        """Trial + comparison = all of the time: t + 3 (each + t) / processes, of 6 fits at most 6 at once."""
+        now, each = time.monotonic(), 10.0
+        clock = tuning.Clock(now + 100, each, processes)
+        trial = clock.last_trial(study_with([])) - now
+        comparison = tuning.REPEATS * (each + trial) / min(processes, 6)
+        assert trial + comparison == pytest.approx(100, abs=0.1)
+
+    def test_the_best_so_far_is_reserved_for(self):
+        study, now = study_with([]), time.monotonic()
+        trial = study.ask()
+        trial.set_user_attr(tuning.SECONDS, 50.0)
+        study.tell(trial, 1.0)
+        assert tuning.Clock(now + 100, 10.0, 2).last_trial(study) - now == pytest.approx(
+            100 - 1.5 * (10 + 50), abs=0.1
+        )
 
 
 class TestTuning:

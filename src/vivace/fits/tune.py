@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from vivace.fits.one import first_space
 from vivace.fits.plan import Plan
 from vivace.fits.progress import Tell, fits_bar
 from vivace.fits.search import Space, parts_of, read_search, suggest
-from vivace.fits.side_by_side import Report, how_many
+from vivace.fits.side_by_side import Report, as_they_end, how_many
 from vivace.fits.stability import make_plan
 from vivace.metrics import ilisi, knn_balanced_accuracy
 from vivace.models.base import BaseModel
@@ -49,6 +49,8 @@ CLEARLY = 2.0
 TRIALS_FILE = "trials.log"
 TRAINED = "trained"
 """Column of trials: the share of its epochs that each was trained for."""
+SECONDS = "seconds"
+"""Column of trials: what each took."""
 
 
 @dataclass(frozen=True)
@@ -225,10 +227,16 @@ class Clock:
     processes: int
 
     def last_trial(self, study: Any) -> float:
-        """When trials must be over, of ``time.monotonic()``."""
+        """When a trial that begins now must be over, of ``time.monotonic()``.
+
+        Were it the best, the comparison would fit it, as the defaults, ``REPEATS`` times.
+        """
+        times = REPEATS / min(self.processes, 2 * REPEATS)
         best = best_of(study)
-        of_best = self.each if best is None else best.duration.total_seconds()
-        return self.ends - REPEATS * (self.each + of_best) / min(self.processes, 2 * REPEATS)
+        of_best = self.each if best is None else best.user_attrs.get(SECONDS, self.each)
+        now = time.monotonic()
+        left = self.ends - now - times * self.each
+        return now + min(left - times * of_best, left / (1 + times))
 
 
 def prepare(plan: Plan, measure: str, seed: int) -> Trials:
@@ -257,8 +265,9 @@ def prepare(plan: Plan, measure: str, seed: int) -> Trials:
 
 @dataclass(frozen=True)
 class Job:
-    """A fit: the options that differ from the defaults, what is chance about it, and who may end it."""
+    """A fit: its number, the options that differ from the defaults, its seed, and who may end it."""
 
+    number: int = 0
     chosen: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     watch: Watch | None = None
@@ -315,19 +324,22 @@ def run_trials(
 ) -> Any:
     """An optuna study with the trials of a folder and those that the time allows."""
     study = study_of(folder, trials.seed)
-    before = len(study.trials)
-    wanted = math.inf if n_trials is None else n_trials
+    wanted = len(study.trials) + (math.inf if n_trials is None else n_trials)
+    asked: dict[int, Any] = {}
+
+    def jobs() -> Iterator[Job]:
+        """The next trial, whenever a process is free."""
+        while len(study.trials) < wanted and time.monotonic() < (ends := clock.last_trial(study)):
+            trial = study.ask()
+            asked[trial.number] = trial
+            yield Job(trial.number, suggest(trial, space), watch=watch_of(trials, trial, ends))
+
     with bar as report:
-        while (done := len(study.trials) - before) < wanted:
-            ends = clock.last_trial(study)
-            if time.monotonic() >= ends:
-                break
-            now = int(min(clock.processes, wanted - done))
-            asked = [study.ask() for _ in range(now)]
-            jobs = [Job(suggest(t, space), watch=watch_of(trials, t, ends)) for t in asked]
-            for trial, outcome in zip(asked, several(trials, jobs, clock.processes), strict=True):
-                tell(study, trial, outcome)
-            report(done + now, None if n_trials is None else n_trials, ends - time.monotonic())
+        for done, (job, outcome, seconds) in enumerate(several(trials, jobs(), clock.processes), 1):
+            tell(study, asked.pop(job.number), outcome, seconds)
+            report(done, n_trials, clock.last_trial(study) - time.monotonic())
+    for trial in asked.values():
+        tell(study, trial, "its process was ended from outside", 0.0)
     return study
 
 
@@ -354,10 +366,11 @@ Outcome = tuple[float, float] | EndedEarlyError | str
 """Scores of a fit; that it was ended early; or why there are none."""
 
 
-def tell(study: Any, trial: Any, outcome: Outcome) -> None:
+def tell(study: Any, trial: Any, outcome: Outcome, seconds: float) -> None:
     """Keep what a trial came to; of one that was ended early, when; of one that failed, why."""
     from optuna.trial import TrialState
 
+    trial.set_user_attr(SECONDS, seconds)
     if isinstance(outcome, tuple):
         study.tell(trial, outcome[0])
     elif isinstance(outcome, EndedEarlyError):
@@ -368,16 +381,20 @@ def tell(study: Any, trial: Any, outcome: Outcome) -> None:
         study.tell(trial, state=TrialState.FAIL)
 
 
-def several(trials: Trials, jobs: Sequence[Job], processes: int) -> list[Outcome]:
-    """What several fits came to, side by side."""
-    if min(processes, len(jobs)) == 1:
-        return [attempt(trials, job) for job in jobs]
-    from joblib import Parallel, delayed
+def several(
+    trials: Trials, jobs: Iterable[Job], processes: int
+) -> Iterator[tuple[Job, Outcome, float]]:
+    """What several fits came to and how many seconds they took, in the order in which they end."""
+    if processes == 1:
+        return (timed(trials, job) for job in jobs)
+    return as_they_end(timed, trials, jobs, processes)
 
-    from vivace.fits.side_by_side import in_processes
 
-    with in_processes(processes):
-        return list(Parallel()(delayed(attempt)(trials, job) for job in jobs))
+def timed(trials: Trials, job: Job) -> tuple[Job, Outcome, float]:
+    """What a fit came to, and how many seconds it took."""
+    began = time.monotonic()
+    outcome = attempt(trials, job)
+    return job, outcome, time.monotonic() - began
 
 
 def attempt(trials: Trials, job: Job) -> Outcome:
@@ -399,9 +416,14 @@ def conclude(trials: Trials, study: Any, processes: int) -> Tuned:
     table = trial_table(study, trials.sign)
     trial = best_of(study)
     best: dict[str, Any] = {} if trial is None else dict(trial.params)
-    seeds = [trials.seed + 1 + i for i in range(REPEATS)]
     options = [{}, best] if best else [{}]
-    found = several(trials, [Job(o, seed) for o in options for seed in seeds], processes)
+    jobs = [
+        Job(at * REPEATS + i, chosen, trials.seed + 1 + i)
+        for at, chosen in enumerate(options)
+        for i in range(REPEATS)
+    ]
+    ended = {job.number: outcome for job, outcome, _ in several(trials, jobs, processes)}
+    found = [ended.get(job.number, "its process was ended from outside") for job in jobs]
     wrong = next((each for each in found if isinstance(each, str)), None)
     if wrong is not None:
         raise TrainingError(f"the last comparison failed: {wrong}")
@@ -437,11 +459,11 @@ def trial_table(study: Any, sign: float) -> pd.DataFrame:
             **trial.params,
             "score": sign * trial.value if trial.state == TrialState.COMPLETE else math.nan,
             TRAINED: trial.user_attrs.get(TRAINED, 1.0),
-            "seconds": trial.duration.total_seconds(),
+            SECONDS: trial.user_attrs.get(SECONDS, math.nan),
         }
         for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
     ]
-    table = pd.DataFrame(rows, columns=None if rows else ["score", TRAINED, "seconds"])
+    table = pd.DataFrame(rows, columns=None if rows else ["score", TRAINED, SECONDS])
     table = table.sort_values("score", ascending=sign > 0, kind="stable", ignore_index=True)
     return table.rename_axis("place")
 
