@@ -84,6 +84,10 @@ class TestTime:
     def test_training_ends_with_it(self, scvi):
         assert share_trained(scvi, Watch(ends=time.monotonic())) == 0.1
 
+    def test_a_trial_that_cannot_be_over_in_time_is_not_waited_for(self, scvi):
+        watch = Watch(ends=time.monotonic() + 60)
+        assert share_trained(scvi, watch, n_epochs=10**6) < 1e-4
+
     def test_a_training_that_is_over_is_not_ended(self, scvi):
         assert share_trained(scvi, Watch(ends=time.monotonic()), n_epochs=1) == 1.0
 

@@ -43,12 +43,12 @@ def median_rule() -> Any:
 
 @dataclass
 class Watch:
-    """A callback of training that ends a trial which is plainly worse, or when the time is over.
+    """A callback of training that ends a trial which is plainly worse, or cannot be over in time.
 
     Parameters
     ----------
     ends
-        Of ``time.monotonic()``, the same in all processes of a machine.
+        When it must be over, of ``time.monotonic()``, the same in all processes of a machine.
     trial
         Of optuna; None where the held-out loss is not what is asked for.
     """
@@ -56,19 +56,26 @@ class Watch:
     ends: float = math.inf
     trial: Any = None
     n_epochs: int = 1
+    began: float = 0.0
     part: int = 0
 
     def start(self, facts: dict[str, Any]) -> None:
         """Learn how long the training is."""
         self.n_epochs = facts["options"]["max_epochs"]
+        self.began = time.monotonic()
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Look at the held-out loss once a part, and at the clock."""
+        """Look at the clock, and at the held-out loss once a part."""
         done = epoch + 1
         if done == self.n_epochs:
             return
-        if time.monotonic() > self.ends or self.is_worse(PARTS * done // self.n_epochs, metrics):
-            raise EndedEarlyError(done / self.n_epochs)
+        share = done / self.n_epochs
+        if self.is_too_long(share) or self.is_worse(PARTS * done // self.n_epochs, metrics):
+            raise EndedEarlyError(share)
+
+    def is_too_long(self, share: float) -> bool:
+        """Whether, going on like this, the training would be over too late."""
+        return self.began + (time.monotonic() - self.began) / share > self.ends
 
     def is_worse(self, part: int, metrics: dict[str, float]) -> bool:
         """Whether the trial is worse than the others were at this part of the schedule."""
