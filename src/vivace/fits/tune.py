@@ -128,7 +128,8 @@ def tune(
     A tenth of the cells judges the trials, and another tenth is looked at once, at the end. The best
     trial and the defaults are then fitted with three new seeds each, and the options of the trial are
     recommended only if they are better on the judging cells by two standard errors; the comparison on
-    cells that nothing was chosen by is told beside it. Needs ``vivace[tune]`` (optuna: a tree of Parzen
+    cells that nothing was chosen by is told beside it. Trials that are plainly worse than the others, or
+    that cannot be over in time, are ended early. Needs ``vivace[tune]`` (optuna: a tree of Parzen
     estimators, Bergstra et al. 2011).
 
     Parameters
