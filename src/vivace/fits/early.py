@@ -13,8 +13,8 @@ PARTS = 10
 """Parts of a trial's schedule, after each of which its held-out loss is looked at. Trials of 10 and of 80
 epochs compare by the part: both have a low learning rate in their last one only."""
 FIRST_LOOK = 4
-"""Parts after which a trial may be ended: the learning rate is past its peak. Of recorded searches no trial of
-the best quarter was ended from part 3 on, and one from part 2 on (benchmarks/README.md)."""
+"""Parts after which a trial may be ended: the learning rate is past its peak. In recorded searches no
+trial of the best quarter was ended from part 3 on, and one from part 2 on (benchmarks/README.md)."""
 TRIALS_TO_COMPARE = 5
 """Trials that must have been trained to their end before any is ended early."""
 
