@@ -99,6 +99,7 @@ class TestTuning:
         more = quick(scvi, out=tmp_path / "search", n_trials=1)
         assert len(first.trials) == 2
         assert len(more.trials) == 3
+        assert more.trials["lr"].nunique() == 3  # none is tried again
 
     def test_no_time_is_said(self, scvi):
         found = quick(scvi, minutes=1e-9, n_trials=None)

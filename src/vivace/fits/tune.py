@@ -354,13 +354,16 @@ def study_of(folder: Path, seed: int) -> Any:
     optuna = optuna_or_refuse()
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
-    return optuna.create_study(
+    study = optuna.create_study(
         study_name="vivace",
         storage=JournalStorage(JournalFileBackend(str(folder / TRIALS_FILE))),
-        sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
         pruner=median_rule(),
         load_if_exists=True,
     )
+    # another seed than of the trials that are there: a search that goes on would repeat them
+    fresh = (seed + len(study.trials)) % 2**32
+    study.sampler = optuna.samplers.TPESampler(seed=fresh, constant_liar=True)
+    return study
 
 
 Outcome = tuple[float, float] | EndedEarlyError | str
