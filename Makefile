@@ -50,14 +50,11 @@ mutants: .venv/.installed  ## Put faults of one line into a copy and report thos
 parity: .venv/.installed  ## Compare with models that scvi-tools trains in its own environment
 	PYTHONPATH=benchmarks $(BIN)/python tests/parity/run.py
 
-# Examples of the pages, then the tutorials, on all cores; then the site, which takes what the tutorials gave
-# from docs/_build (so that only those that changed run again) and names what failed in one.
-RAN := docs/_build/.jupyter_cache
+# Pages and tutorials on all cores; then the site, which takes what the tutorials gave from docs/_build, so that
+# only those run again whose cells changed (all after `make clean`).
 docs: .venv/.docs  ## Run every example and tutorial and write the site to docs/_build/html
 	$(ONE_THREAD) $(BIN)/python docs/examples.py
-	mkdir -p docs/_build
-	$(BIN)/jcache notebook -p $(RAN) add -r myst_nb_md $(filter-out %/index.md,$(wildcard docs/tutorials/*.md))
-	$(ONE_THREAD) $(BIN)/jcache project -p $(RAN) execute -e local-parallel -t 300
+	$(ONE_THREAD) $(BIN)/python docs/notebooks.py
 	$(ONE_THREAD) $(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/.doctrees docs docs/_build/html
 
 .venv/.docs: .venv/.installed

@@ -3,7 +3,7 @@
 A fenced block marked ``python`` is run, block after block of a page in one namespace, in an empty
 folder; a block with ``# doctest: skip`` in its first line is only shown. What fails names its page.
 All pages are shared out among as many processes as there are cores. The tutorials (docs/tutorials) are
-notebooks and no pages for this: ``make docs`` runs them.
+notebooks and run by ``docs/notebooks.py``.
 
     python docs/examples.py            # all pages
     python docs/examples.py README.md  # one page
