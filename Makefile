@@ -50,11 +50,12 @@ mutants: .venv/.installed  ## Put faults of one line into a copy and report thos
 parity: .venv/.installed  ## Compare with models that scvi-tools trains in its own environment
 	PYTHONPATH=benchmarks $(BIN)/python tests/parity/run.py
 
-# Examples of the pages first, one after the other; then the site, whose tutorials Sphinx runs (and keeps
-# what it ran in docs/_build, so that only those that changed run again).
+# Pages and tutorials on all cores; then the site, which takes what the tutorials gave from docs/_build, so that
+# only those run again whose cells changed (all after `make clean`).
 docs: .venv/.docs  ## Run every example and tutorial and write the site to docs/_build/html
-	$(BIN)/python docs/examples.py
-	OMP_NUM_THREADS=2 $(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/.doctrees docs docs/_build/html
+	$(ONE_THREAD) $(BIN)/python docs/examples.py
+	$(ONE_THREAD) $(BIN)/python docs/notebooks.py
+	$(ONE_THREAD) $(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/.doctrees docs docs/_build/html
 
 .venv/.docs: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

@@ -80,15 +80,15 @@ def truth(n_fits: int) -> None:
         )
 
 
-def real_cells(name: str) -> anndata.AnnData | None:
-    """A real data set with its 2,000 most variable genes, set up for SCVI."""
+def real_cells(name: str, n_genes: int = 2000) -> anndata.AnnData | None:
+    """A real data set with its most variable genes, set up for SCVI."""
     file = DATA / f"{name}.h5ad"
     if not file.is_file():
         print(f"skipped: {file} is missing")
         return None
     adata = anndata.read_h5ad(file)
     batch, _ = SETS[name]
-    adata = adata[:, variable_genes(adata, 2000, batch_key=batch)].copy()
+    adata = adata[:, variable_genes(adata, n_genes, batch_key=batch)].copy()
     vivace.SCVI.setup_anndata(adata, batch_key=batch)
     return adata
 
@@ -127,15 +127,18 @@ def cost(n_fits: int) -> None:
 
 
 def tuning(minutes: float) -> None:
-    """Other options against the defaults."""
+    """Other options against the defaults, with 1,000 genes."""
     for name in SETS:
-        adata = real_cells(name)
+        adata = real_cells(name, 1000)
         if adata is None:
             continue
+        started = time.perf_counter()
         found = vivace.tune(vivace.SCVI, adata, minutes=minutes)
-        print(f"\n{name}: {found.verdict}\n{found.comparison.round(2).to_string()}")
+        print(f"\n{name}, {time.perf_counter() - started:.0f} s: {found.verdict}")
+        print(found.comparison.round(2).to_string())
         print(f"recommended: {found.model_kwargs} {found.train_kwargs}")
         print(found.importance.round(2).to_string())
+        print(found.trials.round(3).to_string())
 
 
 def main() -> None:

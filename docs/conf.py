@@ -32,7 +32,7 @@ bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "plain"
 bibtex_reference_style = "author_year"
 
-# tutorials: run anew when they or the package changed; a cell that fails fails the site
+# tutorials: run anew when their cells change (all after `make clean`); a cell that fails fails the site
 nb_execution_mode = "cache"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True

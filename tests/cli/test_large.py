@@ -158,6 +158,8 @@ def test_a_large_reference_of_tissue_stays_on_disk(run, tmp_path, small_memory):
 
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata", "ignore:Writing zarr v2")  # of anndata
+@pytest.mark.filterwarnings("ignore:This setting will be removed in 0.14:DeprecationWarning")  # too
+@pytest.mark.filterwarnings("ignore:zarr v3 will become the only option:DeprecationWarning")  # too
 @pytest.mark.parametrize("version", [2, 3])
 def test_latent_joins_a_copy_of_a_zarr_folder(run, folder, tmp_path, version):
     cells = anndata.read_h5ad(folder / "cells.h5ad")

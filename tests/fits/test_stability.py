@@ -16,6 +16,7 @@ from vivace.errors import (
 )
 from vivace.fits import side_by_side
 from vivace.fits.one import run_fit
+from vivace.fits.plan import seeds
 from vivace.fits.verdict import of_correction
 
 
@@ -174,6 +175,20 @@ def test_a_process_that_is_killed_costs_no_fit(scvi, monkeypatch):
     assert quick(model, train, n_processes=2, questions=["neighbours"]).n_fits == 2
 
 
+def test_all_fits_are_made_side_by_side(scvi, monkeypatch):
+    """Fits are handed out as others end, and none is left over to be made alone at the end."""
+
+    def handed_out_one_by_one(plan, fits, n):
+        for fit in fits:
+            yield fit, {"side by side": True}, ""
+
+    monkeypatch.setattr(side_by_side, "_parallel", handed_out_one_by_one)
+    fits = seeds(6, start=0)
+    outcomes = list(side_by_side.side_by_side(None, fits, 2))
+    assert [fit for fit, _, _ in outcomes] == fits
+    assert all(answers == {"side by side": True} for _, answers, _ in outcomes)
+
+
 def test_no_more_processes_than_memory_allows(scvi, monkeypatch):
     monkeypatch.setattr(side_by_side, "free_memory", lambda: 10**6)
     plan = type("Plan", (), {"adata": scvi[0].adata})
@@ -191,6 +206,8 @@ def test_no_more_processes_than_memory_allows(scvi, monkeypatch):
         ({"questions": ["genes"]}, InvalidArgumentError, "questions='genes'"),
         ({"questions": ["proportions"]}, UnsupportedError, "proportions"),
         ({"questions": []}, InvalidArgumentError, "questions is empty"),
+        ({"train_kwargs": {"seed": 1}}, InvalidArgumentError, '"seed" belongs to one fit.*seed='),
+        ({"train_kwargs": {"resume": "a.ckpt"}}, InvalidArgumentError, '"resume" belongs to one'),
     ],
 )
 def test_mistakes_are_said_before_anything_is_fitted(scvi, options, error, words):

@@ -99,6 +99,7 @@ class TestTuning:
         more = quick(scvi, out=tmp_path / "search", n_trials=1)
         assert len(first.trials) == 2
         assert len(more.trials) == 3
+        assert more.trials["lr"].nunique() == 3  # none is tried again
 
     def test_no_time_is_said(self, scvi):
         found = quick(scvi, minutes=1e-9, n_trials=None)
@@ -109,10 +110,10 @@ class TestTuning:
     def test_a_trial_that_fails_does_not_count(self, scvi, monkeypatch):
         whole = tuning.scores
 
-        def scores(trials, chosen, seed):
-            if chosen.get("n_latent") == 2:
+        def scores(trials, job):
+            if job.chosen.get("n_latent") == 2:
                 raise TrainingError("the loss is not finite")
-            return whole(trials, chosen, seed)
+            return whole(trials, job)
 
         monkeypatch.setattr(tuning, "scores", scores)
         found = quick(scvi, search={"n_latent": [2, 3]}, n_trials=6)

@@ -87,9 +87,9 @@ def test_normalized_expression(model, adata):
     assert list(frame.columns) == list(adata.var_names)
     np.testing.assert_allclose(frame.sum(axis=1), 1, rtol=1e-4)
     scaled = model.get_normalized_expression(library_size=1e4, use_mean=True)
-    np.testing.assert_allclose(scaled.sum(1), 1e4, rtol=1e-4)
+    np.testing.assert_allclose(scaled.sum(axis=1), 1e4, rtol=1e-4)
     mu = model.get_normalized_expression(library_size="latent")
-    np.testing.assert_allclose(mu.sum(1), np.asarray(adata.X.sum(1)).ravel(), rtol=1e-3)
+    np.testing.assert_allclose(mu.sum(axis=1), np.asarray(adata.X.sum(1)).ravel(), rtol=1e-3)
 
 
 def test_normalized_expression_of_genes_samples_and_cells(model, adata):

@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vivace.fits.folder import read_answers, write_answers
 from vivace.fits.one import Arrays, attempt
 from vivace.fits.plan import Fit, Plan
 
+T = TypeVar("T")
 PROCESS_BYTES = 700e6
 """What a process takes without cells: Python, torch and compiled kernels."""
 DATA_TIMES = 4
@@ -71,7 +72,7 @@ def side_by_side(
     left = list(fits)
     n = min(n_processes or how_many(plan), len(left))
     if n > 1:
-        for outcome in _parallel(plan, left, n):
+        for outcome in _parallel(plan, tuple(left), n):  # read bit by bit, while left is cut
             left.remove(outcome[0])
             yield outcome
     for fit in left:
@@ -79,12 +80,22 @@ def side_by_side(
 
 
 def _parallel(plan: Plan, fits: Iterable[Fit], n: int) -> Iterator[tuple[Fit, Arrays | None, str]]:
+    return as_they_end(attempt, plan, fits, n)
+
+
+def as_they_end(
+    work: Callable[[Any, Any], T], shared: Any, each: Iterable[Any], n: int
+) -> Iterator[T]:
+    """What ``work(shared, one)`` gives in n processes, in the order in which they end.
+
+    The next one is read when a process is free. It is over when a process is ended from outside.
+    """
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     with in_processes(n):
-        outcomes = Parallel(return_as="generator_unordered")(
-            delayed(attempt)(plan, fit) for fit in fits
+        outcomes = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs")(
+            delayed(work)(shared, one) for one in each
         )
         try:
             yield from outcomes

@@ -46,6 +46,8 @@ QUESTIONS = (
     "salient_genes",
     "proportions",
 )
+OF_ONE_FIT = ("seed", "checkpoint", "resume")
+"""Arguments of ``train`` that many fits cannot share."""
 YARDSTICKS = 3
 """Fits without batches, and as many with shuffled ones."""
 
@@ -243,7 +245,7 @@ def make_plan(
         kind=type(made),
         parts=made._to_save(),
         adata=data,
-        train={**training_of(made), **dict(train_kwargs or {})},
+        train={**training_of(made), **shared_by_all(train_kwargs or {})},
         questions=(),
         labels_key=labels_key,
         groupby=groupby,
@@ -251,6 +253,24 @@ def make_plan(
         share=share,
     )
     return replace(plan, questions=asked(made, plan, questions))
+
+
+def shared_by_all(train_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``train`` that all fits can share: with one seed they would agree on everything.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If one belongs to a single fit.
+    """
+    for name in OF_ONE_FIT:
+        if train_kwargs.get(name) is not None:
+            advice = "pass seed=, the first of all" if name == "seed" else "leave it out"
+            msg = (
+                f'train_kwargs: "{name}" belongs to one fit, and each of many has its own; {advice}'
+            )
+            raise InvalidArgumentError(msg)
+    return dict(train_kwargs)
 
 
 def asked(model: BaseModel, plan: Plan, questions: Sequence[str] | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,18 +24,20 @@ from vivace.errors import (
     check_choice,
     require,
 )
+from vivace.fits.early import EndedEarlyError, Watch, median_rule
 from vivace.fits.folder import kept_in, open_folder
 from vivace.fits.one import first_space
 from vivace.fits.plan import Plan
 from vivace.fits.progress import Tell, fits_bar
 from vivace.fits.search import Space, parts_of, read_search, suggest
-from vivace.fits.side_by_side import Report, how_many
+from vivace.fits.side_by_side import Report, as_they_end, how_many
 from vivace.fits.stability import make_plan
 from vivace.metrics import ilisi, knn_balanced_accuracy
 from vivace.models.base import BaseModel
 from vivace.models.destvi import DestVI
 from vivace.tables.capabilities import HasBound
 from vivace.tables.cells import column_of
+from vivace.train.callbacks import read_callbacks
 
 MEASURES = ("elbo", "kinds", "mixing")
 SHARES = (0.8, 0.1, 0.1)
@@ -45,6 +47,10 @@ REPEATS = 3
 CLEARLY = 2.0
 """Standard errors by which a choice must be better than the defaults to be taken."""
 TRIALS_FILE = "trials.log"
+TRAINED = "trained"
+"""Column of trials: the share of its epochs that each was trained for."""
+SECONDS = "seconds"
+"""Column of trials: what each took."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,9 @@ class Tuned:
     model_kwargs, train_kwargs
         Options to give; empty if nothing was clearly better than the defaults.
     trials
-        One row a trial, best first: the options, ``score`` and ``seconds``.
+        One row a trial, best first: the options, ``score``, ``trained`` and ``seconds``. One that was
+        plainly worse than the others, or for which there was no more time, was ended after the share
+        ``trained`` of its epochs and has no score.
     importance
         Share of the variance of the score that each option explains, largest first.
     comparison
@@ -120,7 +128,8 @@ def tune(
     A tenth of the cells judges the trials, and another tenth is looked at once, at the end. The best
     trial and the defaults are then fitted with three new seeds each, and the options of the trial are
     recommended only if they are better on the judging cells by two standard errors; the comparison on
-    cells that nothing was chosen by is told beside it. Needs ``vivace[tune]`` (optuna: a tree of Parzen
+    cells that nothing was chosen by is told beside it. Trials that are plainly worse than the others, or
+    that cannot be over in time, are ended early. Needs ``vivace[tune]`` (optuna: a tree of Parzen
     estimators, Bergstra et al. 2011).
 
     Parameters
@@ -182,11 +191,11 @@ def tune(
     with kept_in(out) as folder:
         open_folder(folder, plan)
         began = time.monotonic()
-        scores(trials, {}, trials.seed)  # refuses what cannot be fitted, and says how long it takes
+        scores(trials, Job())  # refuses what cannot be fitted, and says how long it takes
         each = time.monotonic() - began
-        left = 60 * minutes - (time.monotonic() - started) - each * rounds(2 * REPEATS, processes)
+        clock = Clock(started + 60 * minutes, each, processes)
         bar = fits_bar(show=progress, words="Trials", tell=tell)
-        study = run_trials(trials, space, folder, left, n_trials, processes, bar)
+        study = run_trials(trials, space, folder, clock, n_trials, bar)
         return conclude(trials, study, processes)
 
 
@@ -200,9 +209,35 @@ def optuna_or_refuse() -> Any:
     return optuna
 
 
-def rounds(n: int, processes: int) -> int:
-    """Rounds that so many fits take, so many at once."""
-    return math.ceil(n / processes)
+@dataclass(frozen=True)
+class Clock:
+    """How long trials may go on, so that the last comparison is over when all of the time is.
+
+    Parameters
+    ----------
+    ends
+        When the time is over, of ``time.monotonic()``.
+    each
+        Seconds of a fit with the defaults.
+    processes
+        Fits at once.
+    """
+
+    ends: float
+    each: float
+    processes: int
+
+    def last_trial(self, study: Any) -> float:
+        """When a trial that begins now must be over, of ``time.monotonic()``.
+
+        Were it the best, the comparison would fit it, as the defaults, ``REPEATS`` times.
+        """
+        times = REPEATS / min(self.processes, 2 * REPEATS)
+        best = best_of(study)
+        of_best = self.each if best is None else best.user_attrs.get(SECONDS, self.each)
+        now = time.monotonic()
+        left = self.ends - now - times * self.each
+        return now + min(left - times * of_best, left / (1 + times))
 
 
 def prepare(plan: Plan, measure: str, seed: int) -> Trials:
@@ -229,23 +264,35 @@ def prepare(plan: Plan, measure: str, seed: int) -> Trials:
     return Trials(plan, (np.sort(learned), np.sort(judging), np.sort(last)), measure, seed)
 
 
-def fitted(trials: Trials, chosen: Mapping[str, Any], seed: int) -> BaseModel:
+@dataclass(frozen=True)
+class Job:
+    """A fit: its number, the options that differ from the defaults, its seed, and who may end it."""
+
+    number: int = 0
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    watch: Watch | None = None
+
+
+def fitted(trials: Trials, job: Job) -> BaseModel:
     """The model with some options, trained on the cells that are learned from."""
     plan = trials.plan
-    own, of_training = parts_of(chosen)
-    indexing = {"external_indexing": list(trials.parts)}
-    with default_seed(seed):
+    own, of_training = parts_of(job.chosen)
+    options = {**plan.train, **of_training}
+    options["datasplitter_kwargs"] = {"external_indexing": list(trials.parts)}
+    if job.watch is not None:
+        options["callbacks"] = [*read_callbacks(options.get("callbacks")), job.watch]
+    with default_seed(trials.seed if job.seed is None else job.seed):
         model = plan.model().untrained(**own)
-        options = {**plan.train, **of_training, "datasplitter_kwargs": indexing}
         model.train(**{**options, "progress": False})
     if model.training["stopped"] == "interrupted":
         raise KeyboardInterrupt
     return model
 
 
-def scores(trials: Trials, chosen: Mapping[str, Any], seed: int) -> tuple[float, float]:
+def scores(trials: Trials, job: Job) -> tuple[float, float]:
     """The measure on the judging cells and on the last ones, lower is better."""
-    model = fitted(trials, chosen, seed)
+    model = fitted(trials, job)
     with default_seed(trials.seed):
         return (
             measured(trials, model, trials.parts[1]) * trials.sign,
@@ -272,28 +319,34 @@ def run_trials(
     trials: Trials,
     space: Space,
     folder: Path,
-    seconds: float,
+    clock: Clock,
     n_trials: int | None,
-    processes: int,
     bar: AbstractContextManager[Report],
 ) -> Any:
     """An optuna study with the trials of a folder and those that the time allows."""
     study = study_of(folder, trials.seed)
-    before = len(study.trials)
-    wanted = math.inf if n_trials is None else n_trials
+    wanted = len(study.trials) + (math.inf if n_trials is None else n_trials)
+    asked: dict[int, Any] = {}
+
+    def jobs() -> Iterator[Job]:
+        """The next trial, whenever a process is free."""
+        while len(study.trials) < wanted and time.monotonic() < (ends := clock.last_trial(study)):
+            trial = study.ask()
+            asked[trial.number] = trial
+            yield Job(trial.number, suggest(trial, space), watch=watch_of(trials, trial, ends))
+
     with bar as report:
-        ends = time.monotonic() + seconds
-        while (done := len(study.trials) - before) < wanted and time.monotonic() < ends:
-            now = int(min(processes, wanted - done))
-            asked = [study.ask() for _ in range(now)]
-            chosen = [suggest(trial, space) for trial in asked]
-            seeds = [trials.seed] * now
-            for trial, outcome in zip(
-                asked, several(trials, chosen, seeds, processes), strict=True
-            ):
-                tell(study, trial, outcome)
-            report(done + now, None if n_trials is None else n_trials, ends - time.monotonic())
+        for done, (job, outcome, seconds) in enumerate(several(trials, jobs(), clock.processes), 1):
+            tell(study, asked.pop(job.number), outcome, seconds)
+            report(done, n_trials, clock.last_trial(study) - time.monotonic())
+    for trial in asked.values():
+        tell(study, trial, "its process was ended from outside", 0.0)
     return study
+
+
+def watch_of(trials: Trials, trial: Any, ends: float) -> Watch:
+    """Who ends a trial early: only by the held-out loss if that is what is asked for."""
+    return Watch(ends, trial if trials.measure == "elbo" else None)
 
 
 def study_of(folder: Path, seed: int) -> Any:
@@ -301,47 +354,59 @@ def study_of(folder: Path, seed: int) -> Any:
     optuna = optuna_or_refuse()
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
-    storage = JournalStorage(JournalFileBackend(str(folder / TRIALS_FILE)))
-    sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    return optuna.create_study(
-        study_name="vivace", storage=storage, sampler=sampler, load_if_exists=True
+    study = optuna.create_study(
+        study_name="vivace",
+        storage=JournalStorage(JournalFileBackend(str(folder / TRIALS_FILE))),
+        pruner=median_rule(),
+        load_if_exists=True,
     )
+    # another seed than of the trials that are there: a search that goes on would repeat them
+    fresh = (seed + len(study.trials)) % 2**32
+    study.sampler = optuna.samplers.TPESampler(seed=fresh, constant_liar=True)
+    return study
 
 
-def tell(study: Any, trial: Any, outcome: tuple[float, float] | str) -> None:
-    """Keep what a trial came to; of one that failed, why."""
+Outcome = tuple[float, float] | EndedEarlyError | str
+"""Scores of a fit; that it was ended early; or why there are none."""
+
+
+def tell(study: Any, trial: Any, outcome: Outcome, seconds: float) -> None:
+    """Keep what a trial came to; of one that was ended early, when; of one that failed, why."""
     from optuna.trial import TrialState
 
-    if isinstance(outcome, str):
+    trial.set_user_attr(SECONDS, seconds)
+    if isinstance(outcome, tuple):
+        study.tell(trial, outcome[0])
+    elif isinstance(outcome, EndedEarlyError):
+        trial.set_user_attr(TRAINED, outcome.share)
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
         trial.set_user_attr("error", outcome)
         study.tell(trial, state=TrialState.FAIL)
-    else:
-        study.tell(trial, outcome[0])
 
 
 def several(
-    trials: Trials, chosen: Sequence[Mapping[str, Any]], seeds: list[int], processes: int
-) -> list[tuple[float, float] | str]:
-    """Scores of several fits, or why there are none, side by side."""
-    if min(processes, len(chosen)) == 1:
-        return [attempt(trials, each, seed) for each, seed in zip(chosen, seeds, strict=True)]
-    from joblib import Parallel, delayed
-
-    from vivace.fits.side_by_side import in_processes
-
-    with in_processes(processes):
-        return list(
-            Parallel()(
-                delayed(attempt)(trials, each, seed)
-                for each, seed in zip(chosen, seeds, strict=True)
-            )
-        )
+    trials: Trials, jobs: Iterable[Job], processes: int
+) -> Iterator[tuple[Job, Outcome, float]]:
+    """What several fits came to and how many seconds they took, in the order in which they end."""
+    if processes == 1:
+        return (timed(trials, job) for job in jobs)
+    return as_they_end(timed, trials, jobs, processes)
 
 
-def attempt(trials: Trials, chosen: Mapping[str, Any], seed: int) -> tuple[float, float] | str:
-    """Scores of a fit, or why there are none."""
+def timed(trials: Trials, job: Job) -> tuple[Job, Outcome, float]:
+    """What a fit came to, and how many seconds it took."""
+    began = time.monotonic()
+    outcome = attempt(trials, job)
+    return job, outcome, time.monotonic() - began
+
+
+def attempt(trials: Trials, job: Job) -> Outcome:
+    """What a fit came to."""
     try:
-        found = scores(trials, chosen, seed)
+        found = scores(trials, job)
+    except EndedEarlyError as early:
+        return early
     except (VivaceError, MemoryError, ArithmeticError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
     return found if all(map(math.isfinite, found)) else "the score is not finite"
@@ -353,10 +418,16 @@ def attempt(trials: Trials, chosen: Mapping[str, Any], seed: int) -> tuple[float
 def conclude(trials: Trials, study: Any, processes: int) -> Tuned:
     """Compare the best trial with the defaults, and say what is recommended."""
     table = trial_table(study, trials.sign)
-    best: dict[str, Any] = dict(study.best_params) if len(table) else {}
-    seeds = [trials.seed + 1 + i for i in range(REPEATS)]
+    trial = best_of(study)
+    best: dict[str, Any] = {} if trial is None else dict(trial.params)
     options = [{}, best] if best else [{}]
-    found = several(trials, [o for o in options for _ in seeds], seeds * len(options), processes)
+    jobs = [
+        Job(at * REPEATS + i, chosen, trials.seed + 1 + i)
+        for at, chosen in enumerate(options)
+        for i in range(REPEATS)
+    ]
+    ended = {job.number: outcome for job, outcome, _ in several(trials, jobs, processes)}
+    found = [ended.get(job.number, "its process was ended from outside") for job in jobs]
     wrong = next((each for each in found if isinstance(each, str)), None)
     if wrong is not None:
         raise TrainingError(f"the last comparison failed: {wrong}")
@@ -371,18 +442,34 @@ def conclude(trials: Trials, study: Any, processes: int) -> Tuned:
         importance=importance(study, table),
         comparison=comparison,
         measure=trials.measure,
-        verdict=verdict(comparison, trials.measure, len(table), better=better),
+        verdict=verdict(comparison, trials.measure, table, better=better),
     )
 
 
+def best_of(study: Any) -> Any:
+    """The best trial that was trained to its end; None if there is none."""
+    try:
+        return study.best_trial
+    except ValueError:
+        return None
+
+
 def trial_table(study: Any, sign: float) -> pd.DataFrame:
-    """One row a trial that ended well, best first."""
-    done = [t for t in study.trials if t.value is not None]
+    """One row a trial that did not fail, best first, those that were ended early last."""
+    from optuna.trial import TrialState
+
     rows = [
-        {**t.params, "score": sign * t.value, "seconds": t.duration.total_seconds()}
-        for t in sorted(done, key=lambda t: t.value)
+        {
+            **trial.params,
+            "score": sign * trial.value if trial.state == TrialState.COMPLETE else math.nan,
+            TRAINED: trial.user_attrs.get(TRAINED, 1.0),
+            SECONDS: trial.user_attrs.get(SECONDS, math.nan),
+        }
+        for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
     ]
-    return pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="place"))
+    table = pd.DataFrame(rows, columns=None if rows else ["score", TRAINED, SECONDS])
+    table = table.sort_values("score", ascending=sign > 0, kind="stable", ignore_index=True)
+    return table.rename_axis("place")
 
 
 def comparison_table(values: np.ndarray, sign: float) -> pd.DataFrame:
@@ -416,23 +503,23 @@ def clearly_better(values: np.ndarray) -> bool:
 
 def importance(study: Any, table: pd.DataFrame) -> pd.Series:
     """What mattered: share of the variance of the score (fANOVA, Hutter et al. 2014)."""
-    if len(table) < 4 or table["score"].nunique() < 2:
+    if table["score"].count() < 4 or table["score"].nunique() < 2:
         return pd.Series(dtype=float, name="importance")
     optuna = optuna_or_refuse()
     found = optuna.importance.get_param_importances(study)
     return pd.Series(found, name="importance").sort_values(ascending=False)
 
 
-def verdict(comparison: pd.DataFrame, measure: str, n: int, *, better: bool) -> str:
+def verdict(comparison: pd.DataFrame, measure: str, table: pd.DataFrame, *, better: bool) -> str:
     """What was found, in words."""
     unit = {"elbo": "held-out loss, nats per cell", "kinds": "accuracy", "mixing": "iLISI"}[measure]
-    if n == 0:
-        return "The time was over before another option could be tried; give more minutes."
+    if len(comparison) == 1:
+        return "The time was over before a trial of other options ended; give more minutes."
     first, second = comparison.loc["defaults"], comparison.loc["best"]
     told = (
         f"{unit} on cells that nothing was chosen by: {first['test']:.4g} with the defaults, "
-        f"{second['test']:.4g} with the best of {n} trials (standard errors {first['test_se']:.2g} and "
-        f"{second['test_se']:.2g} over {REPEATS} seeds)."
+        f"{second['test']:.4g} with the best of {len(table)} trials "
+        f"(standard errors {first['test_se']:.2g} and {second['test_se']:.2g} over {REPEATS} seeds)."
     )
     if better:
         return f"Other options are clearly better. {told}"

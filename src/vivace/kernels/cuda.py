@@ -83,6 +83,12 @@ BACKEND = Backend(run, weighted_sum)
 
 
 @triton.jit
+def _at_least(z, floor):
+    """The larger of both; where ``z`` is nan, nan, which the maximum of cards would drop."""
+    return tl.where(z < floor, floor, z)
+
+
+@triton.jit
 def _log1p(z):
     u = 1.0 + z
     return tl.log(u) + (z - (u - 1.0)) / u
@@ -129,7 +135,7 @@ def _rate(logits, exp_library, top, total, scale: tl.constexpr):
     if scale == 1:
         e = tl.exp(-tl.abs(logits))
         sigmoid = tl.where(logits >= 0, 1.0, e) / (1.0 + e)
-        return exp_library * (tl.maximum(logits, 0.0) + _log1p(e)), exp_library * sigmoid
+        return exp_library * (_at_least(logits, 0.0) + _log1p(e)), exp_library * sigmoid
     return exp_library * logits, exp_library + 0.0 * logits
 
 
@@ -169,7 +175,7 @@ def _share_between_genes(
 @triton.jit
 def _poisson(x, rate):
     """Value and gradient by the rate."""
-    mu = tl.maximum(rate, NEGLIGIBLE)
+    mu = _at_least(rate, NEGLIGIBLE)
     value = tl.where(x != 0, x * tl.log(mu) - _log_gamma(x + 1.0), 0.0) - mu
     return value, tl.where(rate >= NEGLIGIBLE, x / mu - 1.0, 0.0)
 
@@ -180,7 +186,7 @@ def _nb(x, mu, theta):
     z = mu / theta
     of_zero, both = -theta * _log1p(z), theta + x
     mean = theta + mu
-    floored = tl.maximum(mu, NEGLIGIBLE)
+    floored = _at_least(mu, NEGLIGIBLE)
     gammas = _log_gamma(both) - _log_gamma(theta) - _log_gamma(x + 1.0)
     value = of_zero + tl.where(x != 0, x * tl.log(floored / mean) + gammas, 0.0)
     by_mu = tl.where(mu >= NEGLIGIBLE, x / floored, 0.0) - both / mean
@@ -198,10 +204,10 @@ def _zero_inflate(is_zero, value, by_mu, by_log_theta, pi):
     q = tl.exp(value)
     series = value * (1.0 + value / 2 * (1.0 + value / 3 * (1.0 + value / 4)))
     not_zero = -not_p * tl.where(value > -1e-3, series, q - 1.0)
-    zero = tl.where(not_zero < 0.5, 1.0 - not_zero, tl.maximum(p + not_p * q, 1e-300))
+    zero = tl.where(not_zero < 0.5, 1.0 - not_zero, _at_least(p + not_p * q, 1e-300))
     by_count = tl.where(is_zero, not_p * q / zero, 1.0)
     of_zero = tl.where(not_zero < 0.5, _log1p(-not_zero), tl.log(zero))
-    of_count = value - tl.maximum(pi, 0.0) - _log1p(e)
+    of_count = value - _at_least(pi, 0.0) - _log1p(e)
     by_pi = tl.where(is_zero, p * not_zero / zero, -p)
     value = tl.where(is_zero, of_zero, of_count)
     return value, by_mu * by_count, by_log_theta * by_count, by_pi
