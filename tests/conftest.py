@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,3 +120,11 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
     return bool(np.all(a == b))
+
+
+@pytest.fixture
+def unsharded():
+    """Zarr files without shards: releases of anndata that would shard some day warn until they are told."""
+    known = hasattr(anndata.settings, "auto_shard_zarr_v3")
+    with anndata.settings.override(**({"auto_shard_zarr_v3": False} if known else {})):
+        yield

@@ -161,10 +161,11 @@ def test_a_large_reference_of_tissue_stays_on_disk(run, tmp_path, small_memory):
 @pytest.mark.filterwarnings("ignore:This setting will be removed in 0.14:DeprecationWarning")  # too
 @pytest.mark.filterwarnings("ignore:zarr v3 will become the only option:DeprecationWarning")  # too
 @pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.usefixtures("unsharded")
 def test_latent_joins_a_copy_of_a_zarr_folder(run, folder, tmp_path, version):
     cells = anndata.read_h5ad(folder / "cells.h5ad")
     source, out = tmp_path / "cells.zarr", tmp_path / "new.zarr"
-    with anndata.settings.override(zarr_write_format=version, auto_shard_zarr_v3=False):
+    with anndata.settings.override(zarr_write_format=version):
         cells.write_zarr(source)
     words = ["latent", folder / "run", source, "--out", out]
     assert run(*words).code == 0

@@ -193,11 +193,11 @@ def test_names_are_read_some_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata", "ignore:Writing zarr v2")  # of anndata
 @pytest.mark.parametrize("ending", ["h5ad", "zarr"])
+@pytest.mark.usefixtures("unsharded")
 def test_cells_need_no_names(tmp_path: Path, ending: str):
     paths = [tmp_path / f"{name}.{ending}" for name in "ab"]
     for path, n in zip(paths, (3, 4), strict=True):
-        with anndata.settings.override(auto_shard_zarr_v3=False):
-            getattr(cells(n), f"write_{ending}")(path)
+        getattr(cells(n), f"write_{ending}")(path)
     adata = vivace.open_cells(paths, names=False)
     assert adata.obs_names.equals(pd.RangeIndex(7))
     assert adata.obs["file"].tolist() == ["a"] * 3 + ["b"] * 4

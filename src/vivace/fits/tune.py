@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -362,7 +363,9 @@ def study_of(folder: Path, seed: int) -> Any:
     )
     # another seed than of the trials that are there: a search that goes on would repeat them
     fresh = (seed + len(study.trials)) % 2**32
-    study.sampler = optuna.samplers.TPESampler(seed=fresh, constant_liar=True)
+    with warnings.catch_warnings():  # of releases in which trials side by side were new
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.sampler = optuna.samplers.TPESampler(seed=fresh, constant_liar=True)
     return study
 
 
