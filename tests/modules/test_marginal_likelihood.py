@@ -83,3 +83,11 @@ def test_a_latent_library_size_is_integrated_too():
     wanted = torch.logsumexp(log_joint, 0) + math.log(0.1 * step)
     found = vae.marginal_ll(tensors, 20_000, n_mc_samples_per_pass=20_000)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0.06)
+
+
+@torch.no_grad()
+def test_passes_that_draw_more_than_asked_are_averaged_over_what_they_drew(monkeypatch):
+    vae, tensors = build(n_latent=2)
+    monkeypatch.setattr(vae, "_log_weights", lambda _cells, _of, n: torch.zeros(n, N))
+    found = vae.marginal_ll(tensors, 3, n_mc_samples_per_pass=2)  # four draws
+    torch.testing.assert_close(found, torch.zeros(N))
