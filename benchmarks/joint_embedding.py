@@ -26,7 +26,8 @@ import vivace
 from cells import DATA
 from recipe import AS_THEY_ARE
 from vivace import metrics
-from vivace.analysis.genes import log_normalised, variable_genes
+from vivace.analysis.genes import variable_genes
+from vivace.tables.counts import log_normalised
 
 N_GENES = 1000
 SHALLOW = (20.0, 200.0)
